@@ -1,0 +1,1 @@
+//! Services and addresses to kernel entries.

@@ -1,0 +1,1 @@
+//! Devices, routes and rules of this node.

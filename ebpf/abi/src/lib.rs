@@ -1,0 +1,1 @@
+//! Every map, constant and reason that kernel and user space share.

@@ -1,0 +1,1 @@
+//! Probe the kernel, plan, load, attach, detach.

@@ -1,0 +1,1 @@
+//! The decisions of the kernel programs, as plain functions.

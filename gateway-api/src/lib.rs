@@ -1,0 +1,1 @@
+//! Pure: Gateway API objects to mesh fragments and conditions.

@@ -1,0 +1,1 @@
+//! Pure: Ingress objects to mesh fragments and conditions.

@@ -1,0 +1,1 @@
+//! The Kubernetes, Gateway API and own custom resource types.

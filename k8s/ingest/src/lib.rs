@@ -1,0 +1,1 @@
+//! Pure: Kubernetes objects to intent rows.

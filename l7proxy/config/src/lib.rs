@@ -1,0 +1,1 @@
+//! Envoy resources to compiled, immutable proxy configuration.

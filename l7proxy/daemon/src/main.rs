@@ -1,0 +1,3 @@
+//! The proxy's processes: starter and worker.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Transactional in-memory tables.

@@ -1,0 +1,1 @@
+//! Envoy's messages, and their JSON.

@@ -1,0 +1,1 @@
+//! The mesh as Envoy resources, served over delta ADS.
