@@ -1,0 +1,16 @@
+//! The mesh model: listeners, routes and what they forward to, as rows that name each other by key.
+//!
+//! North-south and east-west are the same rows; only a route's parent differs (a listener, or a port of a
+//! Service). Translators make [`Translation`]s; conflicts are sorted out later, where rows are resolved.
+
+mod listener;
+mod route;
+mod translation;
+
+pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerTls};
+pub use route::{
+    Action, Forward, HeaderMatch, HeaderMutation, MatchPrecedence, PathMatch, PathRewrite, QueryMatch,
+    Redirect, RedirectPath, Respond, Rewrite, Route, RouteMatch, RouteParent, Rule, Timeouts, ValueMatch,
+    WeightedBackend,
+};
+pub use translation::{AttachedRoutes, Fragments, Translation};
