@@ -181,3 +181,14 @@ pub type ServiceIndex = BTreeMap<NamespacedName, std::sync::Arc<Service>>;
 
 /// Backends by Service name.
 pub type BackendIndex = BTreeMap<NamespacedName, std::sync::Arc<ServiceBackends>>;
+
+/// An address and port whose TCP connections go to the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct L7Frontend {
+    /// Address: a ClusterIP, or one given to an Ingress or Gateway.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Name of the proxy's listener that owns it.
+    pub listener: String,
+}
