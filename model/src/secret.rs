@@ -1,6 +1,8 @@
 //! Secrets. Their bytes are wiped when dropped and never printed: dumps, logs and goldens show a fingerprint.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -58,6 +60,10 @@ pub struct TlsCertificate {
     /// End of validity in seconds since the epoch.
     pub not_after: i64,
 }
+
+/// Every Secret that could be meant as a certificate, by name: the certificate, or why the Secret cannot be
+/// used as one. A Secret that is not there does not exist.
+pub type CertificateIndex = BTreeMap<NamespacedName, Result<Arc<TlsCertificate>, String>>;
 
 #[cfg(test)]
 mod tests {
