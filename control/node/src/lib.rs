@@ -1,1 +1,18 @@
-//! Devices, routes and rules of this node.
+//! The node's own network: which devices and addresses it has, and the routes and rules redirection needs.
+//!
+//! In: the addresses that belong to the proxy, and what the kernel tells over netlink. Out: [`NodeState`]
+//! (links and addresses, followed live) and routes and rules in tables of our own ([`DesiredRoute`],
+//! [`DesiredRule`], carried by [`NetlinkTarget`] under a reconciler). Start with `derive.rs`.
+//! Tasks: [`observe`] spawns one that follows the kernel; [`Netlink::start`] one thread for requests.
+
+mod derive;
+mod netlink;
+mod observe;
+mod reconcile;
+mod tables;
+
+pub use derive::{RedirectRouting, desired_routes, desired_rules};
+pub use netlink::{Netlink, NetlinkError};
+pub use observe::{Link, NodeState, observe};
+pub use reconcile::{NetlinkTarget, remove_all};
+pub use tables::{DesiredRoute, DesiredRule};
