@@ -6,7 +6,10 @@
 //! **In**: protobuf bytes, proto3 JSON or YAML with `@type`. **Out**: Envoy's structs, `Any`, JSON.
 //! **Start reading** at [`TypeUrl`]. **Tasks**: none.
 
+mod descriptors;
+pub mod json;
 mod messages;
+pub mod redact;
 mod type_url;
 
 pub use messages::{

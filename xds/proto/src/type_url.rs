@@ -2,7 +2,7 @@
 
 use prost::{Message, Name};
 
-use crate::Any;
+use crate::{Any, descriptors};
 
 /// A message that knows the URL it carries in an `Any`.
 ///
@@ -31,9 +31,10 @@ pub mod type_urls {
     /// SDS.
     pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
-    /// All five, in the order in which additions are sent: what is referred to goes first.
-    /// Removals go in the reverse order.
-    pub const IN_ORDER: [&str; 5] = [CLUSTER, ENDPOINT, SECRET, LISTENER, ROUTE];
+    /// All five, in the order in which additions are sent: clusters before the
+    /// routes that name them, listeners before the secrets and routes that a client asks for once it
+    /// has read the listeners. Removals go in the reverse order.
+    pub const IN_ORDER: [&str; 5] = [CLUSTER, ENDPOINT, LISTENER, SECRET, ROUTE];
 }
 
 /// Why an `Any` could not be opened as the wanted message.
@@ -69,8 +70,7 @@ pub fn any<M: TypeUrl>(message: &M) -> Any {
 /// # Errors
 /// Another type, or bytes that are not an `M`. Unknown fields are dropped, as prost does.
 pub fn decode<M: TypeUrl>(any: &Any) -> Result<M, DecodeError> {
-    let name = any.type_url.rsplit('/').next().unwrap_or_default();
-    if name != M::full_name() {
+    if descriptors::full_name(&any.type_url) != M::full_name() {
         return Err(DecodeError::WrongType { expected: M::full_name(), found: any.type_url.clone() });
     }
     M::decode(any.value.as_slice()).map_err(|source| DecodeError::Malformed { name: M::full_name(), source })
