@@ -1,0 +1,51 @@
+//! What the owner of the configuration implements.
+
+use std::collections::BTreeSet;
+
+use mesh_xds_proto::Any;
+
+/// Takes configuration from the client and says what else it needs.
+///
+/// Called from one task, one call at a time. Both methods are synchronous: what they return is
+/// answered at once, and nothing is half applied when the client is dropped.
+pub trait ConfigSink: Send {
+    /// Applies one response.
+    ///
+    /// Each resource stands alone: a bad one is named in the outcome and the last good one of its
+    /// name stays, while the others of the same response take effect. `removed` may name resources
+    /// that the sink never had: the server says so of names that it does not know.
+    fn apply(&mut self, type_url: &str, added: Vec<DeltaResource>, removed: Vec<String>) -> ApplyOutcome;
+
+    /// What the sink wants of a type, asked for each type of
+    /// [`type_urls::IN_ORDER`](mesh_xds_proto::type_urls::IN_ORDER) on connecting and after each
+    /// `apply`.
+    fn subscription(&self, type_url: &str) -> Subscription;
+}
+
+/// One resource as the server sent it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeltaResource {
+    /// Unique within its type.
+    pub name: String,
+    /// Opaque; equal versions of one name mean equal content.
+    pub version: String,
+    /// The message.
+    pub body: Any,
+}
+
+/// What became of a response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApplyOutcome {
+    /// Resources that were refused, by name, each with a message that names the field and the fix.
+    /// Empty is an ACK, anything else a NACK that carries these messages.
+    pub rejected: Vec<(String, String)>,
+}
+
+/// Which resources of a type are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscription {
+    /// All that the server has for this node.
+    Wildcard,
+    /// These; with none, the type is not asked for.
+    Names(BTreeSet<String>),
+}
