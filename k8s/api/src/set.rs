@@ -1,0 +1,130 @@
+//! All objects at one moment.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use mesh_model::NamespacedName;
+
+use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
+use crate::kind::Kind;
+use crate::lb_pool::LbPool;
+use crate::object::Object;
+use crate::secret::Secret;
+use crate::stored::Stored;
+
+/// Objects of one type in order of their key. Copies share structure: cloning is constant, inserting
+/// logarithmic.
+pub type ObjectMap<K, T> = OrdMap<K, Arc<Stored<T>>>;
+
+/// Everything that was read, by kind: what translators take as their input. Cluster-scoped kinds are keyed
+/// by name. Two sets that differ in one object share all others, so `Arc::ptr_eq` tells what changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ObjectSet {
+    /// Namespaces by name. A namespace need not be here for objects to live in it.
+    pub namespaces: ObjectMap<String, Namespace>,
+    /// Secrets.
+    pub secrets: ObjectMap<NamespacedName, Secret>,
+    /// Services.
+    pub services: ObjectMap<NamespacedName, Service>,
+    /// EndpointSlices.
+    pub endpoint_slices: ObjectMap<NamespacedName, EndpointSlice>,
+    /// IngressClasses by name.
+    pub ingress_classes: ObjectMap<String, IngressClass>,
+    /// Ingresses.
+    pub ingresses: ObjectMap<NamespacedName, Ingress>,
+    /// GatewayClasses by name.
+    pub gateway_classes: ObjectMap<String, GatewayClass>,
+    /// Gateways.
+    pub gateways: ObjectMap<NamespacedName, Gateway>,
+    /// HTTPRoutes.
+    pub http_routes: ObjectMap<NamespacedName, HttpRoute>,
+    /// ReferenceGrants.
+    pub reference_grants: ObjectMap<NamespacedName, ReferenceGrant>,
+    /// CiliumLoadBalancerIPPools by name.
+    pub lb_pools: ObjectMap<String, LbPool>,
+}
+
+impl ObjectSet {
+    /// Puts `object` in, in place of any other of its kind and name.
+    pub fn insert(&mut self, object: Object) {
+        let name = object.name();
+        match object {
+            Object::Namespace(stored) => drop(self.namespaces.insert(name.name, stored)),
+            Object::Secret(stored) => drop(self.secrets.insert(name, stored)),
+            Object::Service(stored) => drop(self.services.insert(name, stored)),
+            Object::EndpointSlice(stored) => drop(self.endpoint_slices.insert(name, stored)),
+            Object::IngressClass(stored) => drop(self.ingress_classes.insert(name.name, stored)),
+            Object::Ingress(stored) => drop(self.ingresses.insert(name, stored)),
+            Object::GatewayClass(stored) => drop(self.gateway_classes.insert(name.name, stored)),
+            Object::Gateway(stored) => drop(self.gateways.insert(name, stored)),
+            Object::HttpRoute(stored) => drop(self.http_routes.insert(name, stored)),
+            Object::ReferenceGrant(stored) => drop(self.reference_grants.insert(name, stored)),
+            Object::LbPool(stored) => drop(self.lb_pools.insert(name.name, stored)),
+        }
+    }
+
+    /// Takes the object of this kind and name out, if it is in.
+    pub fn remove(&mut self, kind: Kind, name: &NamespacedName) {
+        match kind {
+            Kind::Namespace => drop(self.namespaces.remove(&name.name)),
+            Kind::Secret => drop(self.secrets.remove(name)),
+            Kind::Service => drop(self.services.remove(name)),
+            Kind::EndpointSlice => drop(self.endpoint_slices.remove(name)),
+            Kind::IngressClass => drop(self.ingress_classes.remove(&name.name)),
+            Kind::Ingress => drop(self.ingresses.remove(name)),
+            Kind::GatewayClass => drop(self.gateway_classes.remove(&name.name)),
+            Kind::Gateway => drop(self.gateways.remove(name)),
+            Kind::HttpRoute => drop(self.http_routes.remove(name)),
+            Kind::ReferenceGrant => drop(self.reference_grants.remove(name)),
+            Kind::LbPool => drop(self.lb_pools.remove(&name.name)),
+        }
+    }
+
+    /// All objects, by kind in the order of [`Kind::ALL`], then by key.
+    pub fn iter(&self) -> impl Iterator<Item = Object> {
+        let (namespaces, secrets) = (self.namespaces.values(), self.secrets.values());
+        namespaces
+            .map(|o| Object::Namespace(Arc::clone(o)))
+            .chain(secrets.map(|o| Object::Secret(Arc::clone(o))))
+            .chain(self.services.values().map(|o| Object::Service(Arc::clone(o))))
+            .chain(self.endpoint_slices.values().map(|o| Object::EndpointSlice(Arc::clone(o))))
+            .chain(self.ingress_classes.values().map(|o| Object::IngressClass(Arc::clone(o))))
+            .chain(self.ingresses.values().map(|o| Object::Ingress(Arc::clone(o))))
+            .chain(self.gateway_classes.values().map(|o| Object::GatewayClass(Arc::clone(o))))
+            .chain(self.gateways.values().map(|o| Object::Gateway(Arc::clone(o))))
+            .chain(self.http_routes.values().map(|o| Object::HttpRoute(Arc::clone(o))))
+            .chain(self.reference_grants.values().map(|o| Object::ReferenceGrant(Arc::clone(o))))
+            .chain(self.lb_pools.values().map(|o| Object::LbPool(Arc::clone(o))))
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.namespaces.len()
+            + self.secrets.len()
+            + self.services.len()
+            + self.endpoint_slices.len()
+            + self.ingress_classes.len()
+            + self.ingresses.len()
+            + self.gateway_classes.len()
+            + self.gateways.len()
+            + self.http_routes.len()
+            + self.reference_grants.len()
+            + self.lb_pools.len()
+    }
+
+    /// True when there is no object.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl FromIterator<Object> for ObjectSet {
+    fn from_iter<I: IntoIterator<Item = Object>>(objects: I) -> Self {
+        let mut set = Self::default();
+        objects.into_iter().for_each(|object| set.insert(object));
+        set
+    }
+}
