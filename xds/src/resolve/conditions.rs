@@ -80,8 +80,7 @@ impl Conditions {
         self.problems
             .into_iter()
             .map(|((origin, scope, problem), messages)| {
-                let mut message =
-                    messages.iter().take(SPELLED_OUT).cloned().collect::<Vec<_>>().join("; ");
+                let mut message = messages.iter().take(SPELLED_OUT).cloned().collect::<Vec<_>>().join("; ");
                 if messages.len() > SPELLED_OUT {
                     message.push_str(&format!("; and {} more", messages.len() - SPELLED_OUT));
                 }

@@ -64,8 +64,7 @@ pub fn resolve(
     config: &ResolveConfig,
 ) -> Effective {
     let mut conditions = Conditions::default();
-    let mut attached =
-        Attached { listeners: BTreeMap::new(), services: BTreeMap::new(), routes: Vec::new() };
+    let mut attached = Attached { listeners: BTreeMap::new(), services: BTreeMap::new(), routes: Vec::new() };
     for (index, route) in fragments.routes.iter().enumerate() {
         for parent in &route.parents {
             match parent {
@@ -150,6 +149,3 @@ fn with_port(addresses: impl IntoIterator<Item = IpAddr>, port: u16) -> Vec<Sock
     addresses.dedup();
     addresses
 }
-
-#[cfg(test)]
-mod tests;
