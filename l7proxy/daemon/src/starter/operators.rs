@@ -1,0 +1,64 @@
+//! Connections of the agent and the command line.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use mesh_l7proxy_wire::Channel;
+use rustix::net::SocketFlags;
+use tracing::warn;
+
+/// How many may be connected at a time.
+const MAX_OPERATORS: usize = 32;
+
+/// The open connections.
+#[derive(Debug, Default)]
+pub(super) struct Operators {
+    connected: Vec<(u64, Channel)>,
+    last_id: u64,
+}
+
+impl Operators {
+    /// Accepts one connection, if its process belongs to root or to our own user.
+    pub(super) fn accept(&mut self, listener: BorrowedFd<'_>) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = match rustix::net::accept_with(listener, flags) {
+            Ok(socket) => socket,
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => return,
+            Err(error) => return warn!(%error, "connection on starter.sock cannot be accepted"),
+        };
+        if !trusted(&socket) {
+            return;
+        }
+        if self.connected.len() == MAX_OPERATORS {
+            return warn!("{MAX_OPERATORS} connections on starter.sock are open; one more is closed");
+        }
+        self.last_id += 1;
+        self.connected.push((self.last_id, Channel::new(socket)));
+    }
+
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut Channel> {
+        self.connected.iter_mut().find(|(other, _)| *other == id).map(|(_, channel)| channel)
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        self.connected.retain(|(other, _)| *other != id);
+    }
+
+    pub(super) fn channels(&self) -> impl Iterator<Item = (u64, &Channel)> {
+        self.connected.iter().map(|(id, channel)| (*id, channel))
+    }
+}
+
+/// The socket's mode says so already; a directory with the wrong owner would not.
+fn trusted(socket: &OwnedFd) -> bool {
+    match rustix::net::sockopt::socket_peercred(socket) {
+        Ok(peer) if peer.uid.is_root() || peer.uid == rustix::process::geteuid() => true,
+        Ok(peer) => {
+            warn!(uid = peer.uid.as_raw(), "connection of another user refused");
+            false
+        }
+        Err(error) => {
+            warn!(%error, "connection of an unknown user refused");
+            false
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The run directory: one starter in it, its sockets for their owner only.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rustix::fs::{FlockOperation, Mode};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::privileges::hand_over;
+use crate::args::StarterOptions;
+
+/// What the starter holds in its run directory; the sockets' files go when it is dropped.
+#[derive(Debug)]
+pub(super) struct RunDirectory {
+    /// `starter.sock`: sequential packets, for the agent and the command line.
+    pub(super) control: OwnedFd,
+    /// `proxy-admin.sock`: a stream listener that the worker serves HTTP on. It is ours so that the
+    /// worker needs no right to create a file, and so that it stays while workers come and go.
+    pub(super) admin: OwnedFd,
+    sockets: [PathBuf; 2],
+    /// Held for as long as we live: a second starter in this directory would fight for its sockets.
+    _lock: File,
+}
+
+impl RunDirectory {
+    pub(super) fn open(options: &StarterOptions) -> anyhow::Result<Self> {
+        let folder = &options.run.run_dir;
+        create(folder).with_context(|| format!("run directory {}", folder.display()))?;
+        hand_over(folder, options.user).with_context(|| format!("cannot give {} away", folder.display()))?;
+        let lock_file = options.run.lock_file();
+        let lock = lock(&lock_file)?;
+        let sockets = [options.run.starter_socket(), options.run.admin_socket()];
+        for path in &sockets {
+            remove_stale(path).with_context(|| format!("cannot replace {}", path.display()))?;
+        }
+        // Whoever holds the lock is alone here, and the mask makes the sockets 0600 from the start.
+        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+        let bound = bind(&sockets);
+        rustix::process::umask(before);
+        let (control, admin) = bound?;
+        for path in sockets.iter().chain([&lock_file]) {
+            hand_over(path, options.user).with_context(|| format!("cannot give {} away", path.display()))?;
+        }
+        Ok(Self { control, admin, sockets, _lock: lock })
+    }
+}
+
+impl Drop for RunDirectory {
+    fn drop(&mut self) {
+        for path in &self.sockets {
+            // Gone already is as good.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn create(folder: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let metadata = fs::metadata(folder)?;
+    let (owner, me) = (metadata.uid(), rustix::process::geteuid());
+    if owner != me.as_raw() && !me.is_root() {
+        bail!("belongs to user {owner}, not to us (user {}); choose another with --run-dir", me.as_raw());
+    }
+    if metadata.permissions().mode() & 0o022 != 0 {
+        bail!("others may write to it; run `chmod 700 {}`", folder.display());
+    }
+    Ok(())
+}
+
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            bail!("another starter runs with this run directory (it locks {}); stop it with `l7proxy stop`", path.display())
+        }
+        Err(errno) => Err(errno).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn bind([control, admin]: &[PathBuf; 2]) -> anyhow::Result<(OwnedFd, OwnedFd)> {
+    let context = |path: &Path| format!("cannot listen on {} (a path of more than 107 bytes is too long)", path.display());
+    let bind_control = || -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(control.as_path())?)?;
+        rustix::net::listen(&socket, 16)?;
+        Ok(socket)
+    };
+    let control_socket = bind_control().with_context(|| context(control))?;
+    let admin_socket = UnixListener::bind(admin).with_context(|| context(admin))?;
+    admin_socket.set_nonblocking(true)?;
+    Ok((control_socket, admin_socket.into()))
+}

@@ -1,0 +1,186 @@
+//! The one task that changes configuration, and the handle by which others ask it to.
+//!
+//! Changes come one after the other; nobody else touches the [`Controller`], so no lock is needed and
+//! none is held while the starter answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use mesh_l7proxy_config::{NamedResource, Rejected};
+use mesh_l7proxy_wire::sealed_memfd;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use super::controller::Controller;
+use super::link::LinkHandle;
+
+/// How long after a change the configuration is left with the starter: long enough for the rest of
+/// the same push to arrive. The memory is copied, so not with each resource.
+const STORE_AFTER: Duration = Duration::from_millis(200);
+
+/// How often listeners without a socket are tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// Orders under way. Whoever sends more waits.
+const QUEUE: usize = 64;
+
+/// One response of the xDS server.
+struct Change {
+    type_url: String,
+    upserts: Vec<NamedResource>,
+    removed: Vec<String>,
+    done: std::sync::mpsc::SyncSender<Applied>,
+}
+
+/// What became of a change.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Refused; everything else serves.
+    pub(super) rejected: Vec<Rejected>,
+    /// By type, the names that what is held refers to.
+    pub(super) wanted: BTreeMap<&'static str, BTreeSet<String>>,
+}
+
+type Inspection = Box<dyn FnOnce(&Controller) + Send>;
+
+enum Order {
+    Inspect(Inspection),
+    CloseStrays,
+    StoreNow,
+    Drain { deadline: Duration, done: oneshot::Sender<()> },
+}
+
+/// Sends orders to the control task. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct ControlHandle {
+    orders: mpsc::Sender<Order>,
+}
+
+impl ControlHandle {
+    /// Reads something from the controller, between two changes.
+    pub(super) async fn inspect<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Controller) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let inspection: Inspection = Box::new(move |controller| {
+            // Whoever asked may have hung up.
+            let _ = answer.send(read(controller));
+        });
+        self.orders.send(Order::Inspect(inspection)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Closes sockets that no listener wants.
+    pub(super) async fn close_strays(&self) {
+        let _ = self.orders.send(Order::CloseStrays).await;
+    }
+
+    /// Leaves the configuration with the starter at once.
+    pub(super) async fn store_now(&self) {
+        let _ = self.orders.send(Order::StoreNow).await;
+    }
+
+    /// Finishes all connections, at most until the deadline.
+    pub(super) async fn drain(&self, deadline: Duration) {
+        let (done, drained) = oneshot::channel();
+        if self.orders.send(Order::Drain { deadline, done }).await.is_ok() {
+            let _ = drained.await;
+        }
+    }
+}
+
+/// Hands changes to the control task; the xDS client's thread has the only one.
+pub(super) struct ChangeHandle {
+    changes: mpsc::Sender<Change>,
+}
+
+impl ChangeHandle {
+    /// Applies one change and blocks the calling thread until it serves. `None` when the worker is
+    /// about to end. Not for a thread that the control task itself runs on.
+    pub(super) fn apply(
+        &mut self,
+        type_url: &str,
+        upserts: Vec<NamedResource>,
+        removed: Vec<String>,
+    ) -> Option<Applied> {
+        let (done, applied) = std::sync::mpsc::sync_channel(1);
+        let change = Change { type_url: type_url.to_owned(), upserts, removed, done };
+        // There is one caller and it waits for each answer, so the one slot is always free.
+        self.changes.try_send(change).ok()?;
+        applied.recv().ok()
+    }
+}
+
+/// The task's state.
+pub(super) struct ControlTask {
+    controller: Controller,
+    link: LinkHandle,
+    orders: mpsc::Receiver<Order>,
+    changes: mpsc::Receiver<Change>,
+    store_at: Option<Instant>,
+}
+
+impl ControlTask {
+    pub(super) fn new(controller: Controller, link: LinkHandle) -> (Self, ControlHandle, ChangeHandle) {
+        let (send_order, orders) = mpsc::channel(QUEUE);
+        let (send_change, changes) = mpsc::channel(1);
+        let task = Self { controller, link, orders, changes, store_at: None };
+        (task, ControlHandle { orders: send_order }, ChangeHandle { changes: send_change })
+    }
+
+    /// Runs until every [`ControlHandle`] is dropped.
+    pub(super) async fn run(mut self) {
+        let mut retry = tokio::time::interval(RETRY_EVERY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let store_at = self.store_at;
+            // All of these may be dropped halfway: nothing has happened before they are ready.
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.carry_out(order).await,
+                    None => return,
+                },
+                Some(change) = self.changes.recv() => self.change(change).await,
+                () = async { tokio::time::sleep_until(store_at.unwrap_or_else(Instant::now)).await },
+                    if store_at.is_some() => self.store().await,
+                _ = retry.tick() => self.controller.retry_failed().await,
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Inspect(read) => read(&self.controller),
+            Order::CloseStrays => self.controller.close_strays().await,
+            Order::StoreNow => self.store().await,
+            Order::Drain { deadline, done } => {
+                self.controller.plane().drain(deadline).await;
+                let _ = done.send(());
+            }
+        }
+    }
+
+    async fn change(&mut self, change: Change) {
+        let rejected = self.controller.apply(&change.type_url, change.upserts, &change.removed).await;
+        self.store_at.get_or_insert_with(|| Instant::now() + STORE_AFTER);
+        // The xDS client may have gone meanwhile; what was applied stays applied.
+        let _ = change.done.send(Applied { rejected, wanted: self.controller.wanted() });
+    }
+
+    /// Leaves the last good configuration with the starter. The copy here is wiped.
+    async fn store(&mut self) {
+        self.store_at = None;
+        let exported = Zeroizing::new(self.controller.store().export());
+        let memory: OwnedFd = match sealed_memfd("millrace-config", &exported) {
+            Ok(memory) => memory,
+            Err(error) => return warn!(%error, "no memory to keep the configuration in"),
+        };
+        if let Err(error) = self.link.store_config(memory).await {
+            warn!(%error, "the starter does not keep the configuration");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Applies configuration: resources into the store, sockets from the starter, both to the data plane.
+//!
+//! The order within one change matters, and is what keeps every connection answered:
+//! 1. compile (nothing changes for traffic),
+//! 2. have new listeners bound (clients may connect, and wait in the backlog),
+//! 3. stop accepting on listeners that go,
+//! 4. publish the snapshot,
+//! 5. accept on the new listeners, which only now have a configuration,
+//! 6. let the starter close the sockets of those that went,
+//!
+//! and only then is the change acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener};
+
+use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
+use mesh_l7proxy_proxy::DataPlane;
+use mesh_l7proxy_wire::ListenSpec;
+use mesh_xds_proto::type_urls;
+use serde::Serialize;
+use tracing::{info, warn};
+
+use super::link::{LinkError, LinkHandle};
+
+/// Connections that wait in each socket while no worker accepts; `net.core.somaxconn` caps it.
+const BACKLOG: u32 = 4096;
+
+/// Types that are subscribed to by name, as far as others refer to them; the rest whole.
+pub(super) const BY_NAME: [&str; 3] = [type_urls::ENDPOINT, type_urls::ROUTE, type_urls::SECRET];
+
+/// Owns the configuration on the control runtime.
+pub(super) struct Controller {
+    store: ConfigStore,
+    plane: DataPlane,
+    threads: usize,
+    link: LinkHandle,
+    held: BTreeMap<Bind, SocketAddr>,
+    /// Wanted, but the starter could not bind them; tried again with each change and now and then.
+    failed: BTreeMap<Bind, String>,
+    configured: bool,
+}
+
+/// A listener's socket that could not be had, as the admin socket shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct FailedBind {
+    listener: String,
+    address: SocketAddr,
+    error: String,
+}
+
+impl Controller {
+    pub(super) fn new(plane: DataPlane, threads: usize, link: LinkHandle) -> Self {
+        Self {
+            store: ConfigStore::new(),
+            plane,
+            threads,
+            link,
+            held: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            configured: false,
+        }
+    }
+
+    /// Serves the configuration that the last worker left, as far as it can be read.
+    pub(super) async fn restore(&mut self, saved: &[u8]) {
+        match self.store.import(saved) {
+            Ok(rejected) => {
+                for rejected in rejected {
+                    warn!(name = rejected.name, field = rejected.field, reason = rejected.reason, "stored resource refused");
+                }
+                self.configured = !saved.is_empty();
+            }
+            Err(error) => warn!(%error, "stored configuration is damaged; what was read before is used"),
+        }
+        self.bring_up().await;
+        info!(bytes = saved.len(), listeners = self.held.len(), "stored configuration serves");
+    }
+
+    /// Takes one change of one type. What is returned was refused; everything else serves now.
+    pub(super) async fn apply(
+        &mut self,
+        type_url: &str,
+        upserts: Vec<NamedResource>,
+        removed: &[String],
+    ) -> Vec<Rejected> {
+        let touched: BTreeSet<String> = upserts.iter().map(|resource| resource.name.clone()).collect();
+        let mut rejected = self.store.apply(type_url, upserts, removed);
+        let refused = self.bring_up().await;
+        if type_url == type_urls::LISTENER {
+            self.configured = true;
+            rejected.extend(refused.into_iter().filter(|refused| touched.contains(&refused.name)));
+        }
+        rejected
+    }
+
+    /// Makes sockets and data plane follow the store. Returns the listeners without their socket.
+    async fn bring_up(&mut self) -> Vec<Rejected> {
+        let wanted: BTreeSet<Bind> = self.store.binds().into_iter().collect();
+        let gone: Vec<Bind> = self.held.keys().filter(|bind| !wanted.contains(bind)).cloned().collect();
+        let mut opened = Vec::new();
+        let mut refused = Vec::new();
+        self.failed.clear();
+        for bind in wanted.iter().filter(|bind| !self.held.contains_key(bind)) {
+            // An address that moves from one listener to another keeps its socket at the starter, but
+            // must leave the old listener's hands before the new one's snapshot is out.
+            match self.open(bind).await {
+                Ok((local, sockets)) => opened.push((bind.clone(), local, sockets)),
+                Err(error) => {
+                    warn!(listener = bind.listener, address = %bind.address, %error, "listener has no socket");
+                    self.failed.insert(bind.clone(), error.to_string());
+                    refused.push(Rejected {
+                        name: bind.listener.clone(),
+                        field: "address".to_owned(),
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        for bind in &gone {
+            self.plane.remove_listener(bind);
+        }
+        self.plane.publish(self.store.snapshot());
+        for (bind, local, sockets) in opened {
+            for (number, socket) in sockets.into_iter().enumerate() {
+                let thread = bind.thread.unwrap_or(number) % self.threads;
+                self.plane.add_listener(thread, bind.clone(), TcpListener::from(socket));
+            }
+            self.held.insert(bind, local);
+        }
+        for bind in gone {
+            self.held.remove(&bind);
+            let address_lives_on = self.held.keys().any(|other| other.address == bind.address);
+            if !address_lives_on && let Err(error) = self.link.close(&bind.listener, bind.address).await {
+                warn!(listener = bind.listener, %error, "listener's socket stays open at the starter");
+            }
+        }
+        refused
+    }
+
+    async fn open(&self, bind: &Bind) -> Result<(SocketAddr, Vec<std::os::fd::OwnedFd>), LinkError> {
+        let sockets = match bind.thread {
+            Some(_) => 1,
+            None => u16::try_from(self.threads).unwrap_or(u16::MAX),
+        };
+        let spec = ListenSpec {
+            name: bind.listener.clone(),
+            address: bind.address,
+            transparent: bind.transparent,
+            sockets,
+            backlog: BACKLOG,
+        };
+        let (info, sockets) = self.link.listen(spec).await?;
+        Ok((info.local, sockets))
+    }
+
+    /// Tries again what could not be bound: whoever held the port may have left.
+    pub(super) async fn retry_failed(&mut self) {
+        if !self.failed.is_empty() {
+            let before = self.failed.len();
+            self.bring_up().await;
+            info!(bound = before - self.failed.len(), without = self.failed.len(), "sockets tried again");
+        }
+    }
+
+    /// Lets the starter close what no listener wants, left over from a worker that died in between.
+    /// For when the xDS server has told all its listeners.
+    pub(super) async fn close_strays(&self) {
+        let Ok(open) = self.link.listeners().await else { return };
+        for stray in open {
+            let address = stray.spec.address;
+            if !self.held.keys().any(|bind| bind.address == address) {
+                info!(listener = stray.spec.name, %address, "socket without listener is closed");
+                // It is tried again at the next start.
+                let _ = self.link.close(&stray.spec.name, address).await;
+            }
+        }
+    }
+
+    /// By type, the names that the resources in use refer to.
+    pub(super) fn wanted(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
+        BY_NAME.into_iter().map(|type_url| (type_url, self.store.wanted(type_url))).collect()
+    }
+
+    /// Whether any configuration, stored or fresh, has been applied.
+    pub(super) fn is_configured(&self) -> bool {
+        self.configured
+    }
+
+    pub(super) fn store(&self) -> &ConfigStore {
+        &self.store
+    }
+
+    pub(super) fn plane(&self) -> &DataPlane {
+        &self.plane
+    }
+
+    pub(super) fn failed_binds(&self) -> Vec<FailedBind> {
+        let failed = self.failed.iter().map(|(bind, error)| FailedBind {
+            listener: bind.listener.clone(),
+            address: bind.address,
+            error: error.clone(),
+        });
+        failed.collect()
+    }
+}

@@ -1,0 +1,60 @@
+use std::path::Path;
+use std::time::Duration;
+
+use mesh_l7proxy_wire::{RefusalKind, WorkerState};
+
+use crate::harness::{L7PROXY, Proxy, is_alive, poll};
+
+#[test]
+fn upgrade_replaces_the_worker_and_keeps_the_starter() {
+    let mut proxy = Proxy::start();
+    let old = proxy.wait_for_worker(|_| true);
+    let pid = proxy.client().upgrade(Path::new(L7PROXY), Duration::from_secs(20)).unwrap();
+    assert_ne!(pid, old.pid);
+    let new = proxy.wait_for_worker(|worker| worker.pid == pid);
+    assert_eq!(new.state, WorkerState::Serving);
+    assert_eq!(new.binary, Path::new(L7PROXY));
+    assert!(poll(|| (!is_alive(old.pid)).then_some(())).is_some());
+    let status = proxy.status();
+    assert_eq!(status.pid, proxy.pid());
+    assert_eq!(status.restarts, 0);
+    assert_eq!(status.workers.len(), 1);
+}
+
+#[test]
+fn binary_that_does_not_serve_changes_nothing() {
+    let mut proxy = Proxy::start();
+    let old = proxy.wait_for_worker(|_| true);
+    for binary in ["/bin/false", "/bin/true"] {
+        let refused = proxy.client().upgrade(Path::new(binary), Duration::from_secs(20)).unwrap_err();
+        assert_eq!(refused.refusal().unwrap().kind, RefusalKind::UpgradeFailed, "{refused:?}");
+    }
+    let now = proxy.wait_for_worker(|_| true);
+    assert_eq!((now.pid, now.state), (old.pid, WorkerState::Serving));
+    assert_eq!(proxy.status().restarts, 0);
+}
+
+#[test]
+fn binary_that_hangs_is_killed_after_its_time() {
+    let mut proxy = Proxy::start();
+    let old = proxy.wait_for_worker(|_| true);
+    let script = proxy.folder.path().join("hangs");
+    std::fs::write(&script, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let refused = proxy.client().upgrade(&script, Duration::from_millis(300)).unwrap_err();
+    assert!(refused.refusal().unwrap().message.contains("in time"), "{refused:?}");
+    let alone = poll(|| (proxy.status().workers.len() == 1).then_some(()));
+    assert!(alone.is_some());
+    assert_eq!(proxy.wait_for_worker(|_| true).pid, old.pid);
+}
+
+#[test]
+fn path_that_cannot_be_run_is_refused_at_once() {
+    let proxy = Proxy::start();
+    for path in ["l7proxy", "/nowhere/l7proxy", "/etc/passwd"] {
+        let refused = proxy.client().upgrade(Path::new(path), Duration::from_secs(20)).unwrap_err();
+        let refusal = refused.refusal().unwrap();
+        assert_eq!(refusal.kind, RefusalKind::Invalid);
+        assert!(refusal.message.contains(path), "{refusal}");
+    }
+}
