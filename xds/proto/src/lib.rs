@@ -6,12 +6,14 @@
 //! **In**: protobuf bytes, proto3 JSON or YAML with `@type`. **Out**: Envoy's structs, `Any`, JSON.
 //! **Start reading** at [`TypeUrl`]. **Tasks**: none.
 
+mod canonical;
 mod descriptors;
 pub mod json;
 mod messages;
 pub mod redact;
 mod type_url;
 
+pub use canonical::canonical;
 pub use messages::{
     Any, BoolValue, BytesValue, DoubleValue, Duration, Empty, ListValue, StringValue, Struct, Timestamp,
     UInt32Value, UInt64Value, Value, access_log, cluster, core, cors, direct_response, discovery, endpoint,

@@ -1,0 +1,93 @@
+//! One encoding for one content.
+//!
+//! prost keeps protobuf maps in hash maps, so the same message may be encoded to different bytes
+//! each time. Content hashes and golden files need the same bytes each time.
+
+use prost_reflect::{Kind, MessageDescriptor};
+
+use crate::{Any, descriptors};
+
+/// Nested messages deeper than prost would decode are copied as they are.
+const MAX_DEPTH: usize = 100;
+
+/// The same message with the entries of each map sorted, through every `Any` inside.
+///
+/// Works on the wire, without decoding values: some microseconds for a listener. What is unknown or
+/// malformed is copied as it is.
+#[must_use]
+pub fn canonical(any: &Any) -> Any {
+    let value = descriptors::message(descriptors::full_name(&any.type_url))
+        .and_then(|message| sorted(&message, &any.value, MAX_DEPTH))
+        .unwrap_or_else(|| any.value.clone());
+    Any { type_url: any.type_url.clone(), value }
+}
+
+/// `None`: malformed, or too deep.
+fn sorted(message: &MessageDescriptor, mut bytes: &[u8], depth: usize) -> Option<Vec<u8>> {
+    let depth = depth.checked_sub(1)?;
+    let held = (message.full_name() == "google.protobuf.Any").then(|| held_message(bytes)).flatten();
+    let mut written = Vec::with_capacity(bytes.len());
+    // Key with wire type, and the entry: sorted by field first, then by content.
+    let mut entries: Vec<(usize, Vec<u8>)> = Vec::new();
+    while !bytes.is_empty() {
+        let field = bytes;
+        let key = varint(&mut bytes)?;
+        match key & 7 {
+            0 => drop(varint(&mut bytes)?),
+            1 => drop(bytes.split_off(..8)?),
+            5 => drop(bytes.split_off(..4)?),
+            2 => {
+                let length = varint(&mut bytes)?;
+                let payload = bytes.split_off(..length)?;
+                let descriptor = message.get_field(u32::try_from(key >> 3).ok()?);
+                let inner = match descriptor.as_ref().map(|field| (field.kind(), field.is_map())) {
+                    Some((Kind::Message(entry), true)) => {
+                        entries.push((key, sorted(&entry, payload, depth)?));
+                        continue;
+                    }
+                    Some((Kind::Message(inner), false)) => sorted(&inner, payload, depth),
+                    Some((Kind::Bytes, _)) => held.as_ref().and_then(|held| sorted(held, payload, depth)),
+                    _ => None,
+                };
+                if let Some(inner) = inner {
+                    write_delimited(&mut written, key, &inner);
+                    continue;
+                }
+            }
+            _ => return None,
+        }
+        written.extend_from_slice(&field[..field.len() - bytes.len()]);
+    }
+    entries.sort_unstable();
+    for (key, entry) in entries {
+        write_delimited(&mut written, key, &entry);
+    }
+    Some(written)
+}
+
+/// What an `Any` holds, from its bytes: the type URL is field 1, the value field 2.
+fn held_message(mut any: &[u8]) -> Option<MessageDescriptor> {
+    while !any.is_empty() {
+        let key = varint(&mut any)?;
+        let length = varint(&mut any)?;
+        let payload = any.split_off(..length)?;
+        if key == (1 << 3 | 2) {
+            return descriptors::message(descriptors::full_name(str::from_utf8(payload).ok()?));
+        }
+    }
+    None
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<usize> {
+    prost::decode_length_delimiter(bytes).ok()
+}
+
+fn write_delimited(written: &mut Vec<u8>, key: usize, payload: &[u8]) {
+    for number in [key, payload.len()] {
+        prost::encode_length_delimiter(number, written).expect("a Vec grows");
+    }
+    written.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests;
