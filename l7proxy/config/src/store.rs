@@ -1,22 +1,50 @@
 //! The last good resources of each type, as received and compiled.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod dump;
+mod saved;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mesh_xds_proto::{Any, cluster, endpoint, listener, route, tls, type_urls};
+
+pub use self::saved::ImportError;
+use crate::check::{At, Checked};
+use crate::cluster::{Cluster, ClusterSettings, Endpoints};
+use crate::listener::{Listener, ListenerParts};
+use crate::tls::Certificate;
 use crate::{Bind, NamedResource, Rejected, Snapshot};
 
-/// The bytes given to [`ConfigStore::import`] were not written by [`ConfigStore::export`].
-#[derive(Debug, thiserror::Error)]
-#[error("saved configuration breaks off or is damaged at byte {offset}")]
-pub struct ImportError {
-    /// Where reading stopped.
-    pub offset: usize,
-}
-
-/// Holds the last good version of every resource. Not on the data path.
+/// Holds the last good version of every resource. Not on the data path; one owner.
 #[derive(Debug, Default)]
 pub struct ConfigStore {
+    /// By type URL and name.
+    raw: BTreeMap<&'static str, BTreeMap<String, Raw>>,
+    /// The newest refusal of each resource, until it is replaced or removed.
+    refused: BTreeMap<(&'static str, String), Rejected>,
+    listeners: BTreeMap<Arc<str>, Arc<ListenerParts>>,
+    clusters: BTreeMap<Arc<str>, ClusterParts>,
+    assignments: HashMap<Arc<str>, Arc<Endpoints>>,
+    /// The clusters that use an assignment.
+    assignment_users: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    secrets: HashMap<Arc<str>, Arc<Certificate>>,
     snapshot: Arc<Snapshot>,
+}
+
+/// As received.
+#[derive(Debug, Clone)]
+struct Raw {
+    version: String,
+    body: Any,
+}
+
+#[derive(Debug, Clone)]
+struct ClusterParts {
+    settings: Arc<ClusterSettings>,
+    inline: Option<Arc<Endpoints>>,
 }
 
 impl ConfigStore {
@@ -27,8 +55,56 @@ impl ConfigStore {
 
     /// Takes one delta response. A resource that does not compile keeps its last good version and is
     /// reported; all others are taken. An unknown type refuses all of `upserts`.
-    pub fn apply(&mut self, _type_url: &str, _upserts: Vec<NamedResource>, _removed: &[String]) -> Vec<Rejected> {
-        Vec::new()
+    pub fn apply(
+        &mut self,
+        type_url: &str,
+        upserts: Vec<NamedResource>,
+        removed: &[String],
+    ) -> Vec<Rejected> {
+        let Some(known) = type_urls::IN_ORDER.into_iter().find(|known| *known == type_url) else {
+            let reason = format!("resources of type {type_url} are not supported by this proxy");
+            return upserts
+                .into_iter()
+                .map(|resource| Rejected {
+                    name: resource.name,
+                    field: String::new(),
+                    reason: reason.clone(),
+                })
+                .collect();
+        };
+        let mut next = Snapshot { revision: self.snapshot.revision + 1, ..Snapshot::clone(&self.snapshot) };
+        let mut changed = false;
+        for name in removed {
+            self.refused.remove(&(known, name.clone()));
+            if self.raw.get_mut(known).and_then(|held| held.remove(name)).is_some() {
+                changed = true;
+                self.remove(known, name, &mut next);
+            }
+        }
+        let mut rejected = Vec::new();
+        for NamedResource { name, version, body } in upserts {
+            let same = |raw: &Raw| raw.body == body && raw.version == version;
+            if self.raw.get(known).and_then(|held| held.get(&name)).is_some_and(same) {
+                continue;
+            }
+            match self.upsert(known, &name, &body, &mut next) {
+                Ok(()) => {
+                    changed = true;
+                    self.refused.remove(&(known, name.clone()));
+                    self.raw.entry(known).or_default().insert(name, Raw { version, body });
+                }
+                Err(refusal) => {
+                    let refusal =
+                        Rejected { name: name.clone(), field: refusal.field, reason: refusal.reason };
+                    self.refused.insert((known, name), refusal.clone());
+                    rejected.push(refusal);
+                }
+            }
+        }
+        if changed {
+            self.snapshot = Arc::new(next);
+        }
+        rejected
     }
 
     /// The configuration as compiled now. One reference count.
@@ -36,36 +112,215 @@ impl ConfigStore {
         self.snapshot.clone()
     }
 
-    /// The sockets that the listeners need, sorted.
+    /// The sockets that the listeners need, sorted. A listener that hands connections over by original
+    /// destination names one IPv4 and one IPv6 address for each thread, in the order of the threads.
     pub fn binds(&self) -> Vec<Bind> {
-        Vec::new()
+        let mut binds = Vec::new();
+        for parts in self.listeners.values().filter(|parts| parts.bind) {
+            for (index, address) in parts.addresses.iter().enumerate() {
+                binds.push(Bind {
+                    listener: parts.name.to_string(),
+                    address: *address,
+                    transparent: parts.transparent,
+                    thread: parts.use_original_dst.then_some(index / 2),
+                });
+            }
+        }
+        binds.sort();
+        binds
     }
 
     /// The names of `type_url` that other resources refer to (route configurations, load assignments,
-    /// secrets): what to subscribe to.
-    pub fn wanted(&self, _type_url: &str) -> BTreeSet<String> {
-        BTreeSet::new()
+    /// secrets): what to subscribe to. Clusters named by routes are included for CDS, which servers
+    /// usually send unasked.
+    pub fn wanted(&self, type_url: &str) -> BTreeSet<String> {
+        let owned = |name: &Arc<str>| name.to_string();
+        match type_url {
+            type_urls::ROUTE => {
+                self.listeners.values().flat_map(|parts| &parts.route_names).map(owned).collect()
+            }
+            type_urls::ENDPOINT => self
+                .clusters
+                .values()
+                .filter_map(|parts| parts.settings.eds_name.as_ref())
+                .map(owned)
+                .collect(),
+            type_urls::SECRET => {
+                self.listeners.values().flat_map(|parts| parts.secrets()).map(owned).collect()
+            }
+            type_urls::CLUSTER => {
+                let inline = self.listeners.values().flat_map(|parts| &parts.clusters);
+                let named = self.snapshot.routes.values().flat_map(|table| &table.clusters);
+                inline.chain(named).map(owned).collect()
+            }
+            _ => BTreeSet::new(),
+        }
     }
 
     /// Name and version of each resource held, for `initial_resource_versions`.
-    pub fn versions(&self, _type_url: &str) -> BTreeMap<String, String> {
-        BTreeMap::new()
+    pub fn versions(&self, type_url: &str) -> BTreeMap<String, String> {
+        let held = self.raw.get(type_url).into_iter().flatten();
+        held.map(|(name, raw)| (name.clone(), raw.version.clone())).collect()
     }
 
-    /// What is in use in the shape of Envoy's `/config_dump`, keys replaced by `[redacted]`.
-    pub fn config_dump(&self) -> serde_json::Value {
-        serde_json::json!({ "configs": [] })
+    fn upsert(&mut self, known: &'static str, name: &str, body: &Any, next: &mut Snapshot) -> Checked<()> {
+        let at = At::ROOT;
+        match known {
+            type_urls::LISTENER => {
+                let message: listener::Listener = at.decode(body)?;
+                same_name(&message.name, name, at.field("name"))?;
+                let parts = Arc::new(crate::listener::compile(&message, at)?);
+                self.check_addresses(&parts, at)?;
+                self.drop_listener(name, next);
+                self.listeners.insert(parts.name.clone(), parts.clone());
+                self.place_listener(&parts, next);
+            }
+            type_urls::ROUTE => {
+                let message: route::RouteConfiguration = at.decode(body)?;
+                same_name(&message.name, name, at.field("name"))?;
+                let table = Arc::new(crate::route::compile(&message, at)?);
+                next.routes.insert(table.name.clone(), table);
+            }
+            type_urls::CLUSTER => {
+                let message: cluster::Cluster = at.decode(body)?;
+                same_name(&message.name, name, at.field("name"))?;
+                let (settings, inline) = crate::cluster::compile(&message, at)?;
+                self.forget_user(name);
+                if let Some(eds) = &settings.eds_name {
+                    self.assignment_users.entry(eds.clone()).or_default().insert(settings.name.clone());
+                }
+                let parts = ClusterParts { settings: Arc::new(settings), inline };
+                self.clusters.insert(parts.settings.name.clone(), parts.clone());
+                self.place_cluster(&parts, next);
+            }
+            type_urls::ENDPOINT => {
+                let message: endpoint::ClusterLoadAssignment = at.decode(body)?;
+                same_name(&message.cluster_name, name, at.field("cluster_name"))?;
+                let previous = self.assignments.get(name).cloned();
+                let endpoints = crate::cluster::compile_endpoints(&message, previous.as_deref(), at)?;
+                self.assignments.insert(name.into(), Arc::new(endpoints));
+                self.refresh_users(name, next);
+            }
+            // The five types of `IN_ORDER`; `known` is one of them.
+            _ => {
+                let message: tls::Secret = at.decode(body)?;
+                same_name(&message.name, name, at.field("name"))?;
+                let certificate = crate::tls::compile_secret(&message, at)?;
+                self.secrets.insert(name.into(), Arc::new(certificate));
+                self.refresh_listeners(name, next);
+            }
+        }
+        Ok(())
     }
 
-    /// The last good resources with their keys, as length-delimited
-    /// `envoy.service.discovery.v3.Resource`, dependencies first. For memory only, never for a file.
-    pub fn export(&self) -> Vec<u8> {
-        Vec::new()
+    fn remove(&mut self, known: &'static str, name: &str, next: &mut Snapshot) {
+        match known {
+            type_urls::LISTENER => {
+                self.drop_listener(name, next);
+                self.listeners.remove(name);
+            }
+            type_urls::ROUTE => {
+                next.routes.remove(name);
+            }
+            type_urls::CLUSTER => {
+                self.forget_user(name);
+                self.clusters.remove(name);
+                next.clusters.remove(name);
+            }
+            type_urls::ENDPOINT => {
+                self.assignments.remove(name);
+                self.refresh_users(name, next);
+            }
+            _ => {
+                self.secrets.remove(name);
+                self.refresh_listeners(name, next);
+            }
+        }
     }
 
-    /// Takes what [`ConfigStore::export`] gave. Errors when the framing is damaged; what was read before
-    /// that stays.
-    pub fn import(&mut self, _saved: &[u8]) -> Result<Vec<Rejected>, ImportError> {
-        Ok(Vec::new())
+    /// Two listeners with one address would make the owner of a destination a matter of chance.
+    fn check_addresses(&self, parts: &ListenerParts, at: At<'_>) -> Checked<()> {
+        let mut own = BTreeSet::new();
+        for address in &parts.addresses {
+            if !own.insert(*address) && address.port() != 0 {
+                return Err(at.field("additional_addresses").refuse(format!("{address} appears twice")));
+            }
+            let other = self.listeners.values().find(|other| {
+                other.name != parts.name && address.port() != 0 && other.addresses.contains(address)
+            });
+            if let Some(other) = other {
+                return Err(at
+                    .field("address")
+                    .refuse(format!("{address} belongs to listener {:?}", other.name)));
+            }
+        }
+        Ok(())
+    }
+
+    fn place_listener(&self, parts: &ListenerParts, next: &mut Snapshot) {
+        let secret = |name: &str| self.secrets.get(name).cloned();
+        let listener: Arc<Listener> = Arc::new(parts.resolve(&secret));
+        if !parts.use_original_dst {
+            for address in &parts.addresses {
+                next.by_address.insert(*address, listener.clone());
+            }
+        }
+        next.listeners.insert(parts.name.clone(), listener);
+    }
+
+    fn drop_listener(&self, name: &str, next: &mut Snapshot) {
+        let Some(parts) = self.listeners.get(name) else { return };
+        for address in &parts.addresses {
+            let owned = |held: &Arc<Listener>| held.name == parts.name;
+            if next.by_address.get::<SocketAddr>(address).is_some_and(owned) {
+                next.by_address.remove(address);
+            }
+        }
+        next.listeners.remove(name);
+    }
+
+    fn place_cluster(&self, parts: &ClusterParts, next: &mut Snapshot) {
+        let assigned =
+            || parts.settings.eds_name.as_ref().and_then(|name| self.assignments.get(name)).cloned();
+        let endpoints = parts.inline.clone().or_else(assigned).unwrap_or_default();
+        let cluster = Cluster { settings: parts.settings.clone(), endpoints };
+        next.clusters.insert(parts.settings.name.clone(), Arc::new(cluster));
+    }
+
+    fn refresh_users(&self, assignment: &str, next: &mut Snapshot) {
+        for user in self.assignment_users.get(assignment).into_iter().flatten() {
+            if let Some(parts) = self.clusters.get(user) {
+                self.place_cluster(parts, next);
+            }
+        }
+    }
+
+    fn refresh_listeners(&self, secret: &str, next: &mut Snapshot) {
+        for parts in self.listeners.values() {
+            if parts.secrets().any(|name| **name == *secret) {
+                self.place_listener(parts, next);
+            }
+        }
+    }
+
+    fn forget_user(&mut self, cluster: &str) {
+        let Some(eds) = self.clusters.get(cluster).and_then(|parts| parts.settings.eds_name.clone()) else {
+            return;
+        };
+        if let Some(users) = self.assignment_users.get_mut(&eds) {
+            users.remove(cluster);
+            if users.is_empty() {
+                self.assignment_users.remove(&eds);
+            }
+        }
+    }
+}
+
+/// xDS names a resource twice; servers that disagree with themselves are not to be trusted with either.
+fn same_name(inner: &str, outer: &str, at: At<'_>) -> Checked<()> {
+    if inner == outer {
+        Ok(())
+    } else {
+        Err(at.refuse(format!("is {inner:?}, but the resource is named {outer:?}")))
     }
 }
