@@ -30,7 +30,8 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) force_https: bool,
     pub(crate) request_timeout: Option<Duration>,
-    pub(crate) tls_passthrough: bool,
+    /// The annotation that asks for TLS passthrough, as a field path.
+    pub(crate) tls_passthrough: Option<String>,
     /// Addresses asked for by name, sorted and unique.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -48,7 +49,8 @@ impl Settings {
             })
             .unwrap_or(config.default_mode);
         let switch = "enabled, disabled, true or false";
-        let tls_passthrough = reader.read("tls-passthrough", switch, parse_switch).unwrap_or(false);
+        let passthrough = reader.read("tls-passthrough", switch, parse_switch).unwrap_or(false);
+        let tls_passthrough = passthrough.then(|| reader.field("tls-passthrough"));
         let force_https = reader.read("force-https", switch, parse_switch).unwrap_or(config.enforce_https);
         let request_timeout = reader
             .read("request-timeout", "a duration such as 30s or 1m30s", parse_go)
@@ -65,14 +67,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read<T>(&mut self, name: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
-        let current = format!("{PREFIX}{name}");
-        let (key, text) = match self.annotations.get_key_value(&current) {
-            Some(found) => found,
-            None if WITH_OLD_NAME.contains(&name) => {
-                self.annotations.get_key_value(&format!("{OLD_PREFIX}{name}"))?
-            }
-            None => return None,
-        };
+        let (key, text) = self.find(name)?;
         let value = parse(text);
         if value.is_none() {
             self.report.add(
@@ -83,6 +78,17 @@ impl Reader<'_> {
             );
         }
         value
+    }
+
+    /// The annotation by its name of today, else by its old one.
+    fn find(&self, name: &str) -> Option<(&String, &String)> {
+        let current = self.annotations.get_key_value(&format!("{PREFIX}{name}"));
+        let old = || self.annotations.get_key_value(&format!("{OLD_PREFIX}{name}"));
+        current.or_else(|| if WITH_OLD_NAME.contains(&name) { old() } else { None })
+    }
+
+    fn field(&self, name: &str) -> String {
+        self.find(name).map_or_else(String::new, |(key, _)| field(key))
     }
 }
 

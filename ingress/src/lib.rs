@@ -110,8 +110,11 @@ pub fn translate(input: &Input<'_>, config: &Config) -> Translation {
 
 /// What is served of an Ingress, in a few words; `None` when nothing is.
 fn summary(fragments: &Fragments) -> Option<String> {
-    let tls =
-        fragments.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Https).count();
-    let rules: usize = fragments.routes.iter().map(|route| route.rules.len()).sum();
-    (!fragments.listeners.is_empty()).then(|| format!("{rules} rules on HTTP and {tls} TLS hosts"))
+    let tls = fragments.listeners.iter().filter(|listener| listener.protocol == ListenerProtocol::Https);
+    let hosts: Vec<String> = tls.map(|listener| listener.hostname.to_string()).collect();
+    match (fragments.listeners.as_slice(), hosts.as_slice()) {
+        ([], _) => None,
+        (_, []) => Some("served on port 80".to_owned()),
+        _ => Some(format!("served on port 80, and on port 443 for {}", hosts.join(", "))),
+    }
 }

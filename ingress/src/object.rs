@@ -32,11 +32,11 @@ pub(crate) fn translate(
     let settings = Settings::read(annotations, config, report);
     let no_spec = IngressSpec::default();
     let spec = ingress.spec.as_ref().unwrap_or(&no_spec);
-    if settings.tls_passthrough {
+    if let Some(field) = &settings.tls_passthrough {
         // Ending TLS, or serving in clear, what was to be passed through would break the owner's intent.
         report.add(
             Effect::Refused,
-            "metadata.annotations[ingress.cilium.io/tls-passthrough]",
+            field,
             "UnsupportedValue",
             "TLS passthrough is not supported yet, so nothing of the Ingress is served; remove the annotation to have TLS end here"
                 .to_owned(),
