@@ -48,7 +48,6 @@ type Inspection = Box<dyn FnOnce(&Controller) + Send>;
 
 enum Order {
     Inspect(Inspection),
-    CloseStrays,
     StoreNow,
     Drain { deadline: Duration, done: oneshot::Sender<()> },
 }
@@ -72,11 +71,6 @@ impl ControlHandle {
         });
         self.orders.send(Order::Inspect(inspection)).await.ok()?;
         answered.await.ok()
-    }
-
-    /// Closes sockets that no listener wants.
-    pub(super) async fn close_strays(&self) {
-        let _ = self.orders.send(Order::CloseStrays).await;
     }
 
     /// Leaves the configuration with the starter at once.
@@ -155,7 +149,6 @@ impl ControlTask {
     async fn carry_out(&mut self, order: Order) {
         match order {
             Order::Inspect(read) => read(&self.controller),
-            Order::CloseStrays => self.controller.close_strays().await,
             Order::StoreNow => self.store().await,
             Order::Drain { deadline, done } => {
                 self.controller.plane().drain(deadline).await;

@@ -25,8 +25,19 @@ use super::link::{LinkError, LinkHandle};
 /// Connections that wait in each socket while no worker accepts; `net.core.somaxconn` caps it.
 const BACKLOG: u32 = 4096;
 
-/// Types that are subscribed to by name, as far as others refer to them; the rest whole.
-pub(super) const BY_NAME: [&str; 3] = [type_urls::ENDPOINT, type_urls::ROUTE, type_urls::SECRET];
+/// Types that are subscribed to whole.
+pub(super) const WHOLE: [&str; 2] = [type_urls::CLUSTER, type_urls::LISTENER];
+
+/// Types that are subscribed to by name, as far as others refer to them.
+const BY_NAME: [&str; 3] = [type_urls::ENDPOINT, type_urls::SECRET, type_urls::ROUTE];
+
+/// What the store holds, as the xDS client needs to know it.
+pub(super) struct Held {
+    /// By type of [`WHOLE`], the names of the resources.
+    pub(super) whole: BTreeMap<&'static str, BTreeSet<String>>,
+    /// By type of [`BY_NAME`], the names that resources refer to.
+    pub(super) wanted: BTreeMap<&'static str, BTreeSet<String>>,
+}
 
 /// Owns the configuration on the control runtime.
 pub(super) struct Controller {
@@ -162,23 +173,17 @@ impl Controller {
         }
     }
 
-    /// Lets the starter close what no listener wants, left over from a worker that died in between.
-    /// For when the xDS server has told all its listeners.
-    pub(super) async fn close_strays(&self) {
-        let Ok(open) = self.link.listeners().await else { return };
-        for stray in open {
-            let address = stray.spec.address;
-            if !self.held.keys().any(|bind| bind.address == address) {
-                info!(listener = stray.spec.name, %address, "socket without listener is closed");
-                // It is tried again at the next start.
-                let _ = self.link.close(&stray.spec.name, address).await;
-            }
-        }
-    }
-
     /// By type, the names that the resources in use refer to.
     pub(super) fn wanted(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
         BY_NAME.into_iter().map(|type_url| (type_url, self.store.wanted(type_url))).collect()
+    }
+
+    pub(super) fn held(&self) -> Held {
+        let names = |type_url| self.store.versions(type_url).into_keys().collect();
+        Held {
+            whole: WHOLE.into_iter().map(|type_url| (type_url, names(type_url))).collect(),
+            wanted: self.wanted(),
+        }
     }
 
     /// Whether any configuration, stored or fresh, has been applied.

@@ -85,21 +85,6 @@ impl LinkHandle {
         }
     }
 
-    /// All listeners that the starter holds.
-    pub(super) async fn listeners(&self) -> Result<Vec<ListenerInfo>, LinkError> {
-        let (mut all, mut from) = (Vec::new(), Some(0));
-        while let Some(index) = from {
-            let (Response::Listeners { listeners, next }, _) =
-                self.ask(Request::Listeners { from: index }, None).await?
-            else {
-                return Err(LinkError::Silent("no answer to `listeners`"));
-            };
-            all.extend(listeners);
-            from = next;
-        }
-        Ok(all)
-    }
-
     /// Lets the starter close its sockets of a listener.
     pub(super) async fn close(&self, name: &str, address: std::net::SocketAddr) -> Result<(), LinkError> {
         self.ask(Request::Close { name: name.to_owned(), address }, None).await.map(drop)

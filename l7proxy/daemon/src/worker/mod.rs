@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use mesh_l7proxy_proxy::{AccessLogSink, DataPlane, DataPlaneConfig};
 use mesh_l7proxy_wire::{Channel, Event, StarterClient, Welcome};
+use mesh_xds::client::ClientConfig;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -33,7 +34,7 @@ use self::control::{ControlHandle, ControlTask};
 use self::controller::Controller;
 use self::link::Link;
 use self::sandbox::SandboxReport;
-use self::xds::Sink;
+use self::xds::{Sink, XdsClient};
 use crate::args::WorkerOptions;
 use crate::sys;
 
@@ -115,11 +116,15 @@ async fn serve(options: WorkerOptions, inheritance: Inheritance, sandbox: Sandbo
     if let Some(saved) = saved {
         controller.restore(&saved).await;
     }
-    let wanted = controller.wanted();
+    let held = controller.held();
     let (control_task, control, changes) = ControlTask::new(controller, handle.clone());
     core.spawn(control_task.run());
-    // Its first change waits until the starter knows that this worker serves.
-    let (xds, xds_thread) = xds::prepare(&options, Sink::new(changes, wanted));
+    let config = ClientConfig {
+        socket: options.xds_socket,
+        node_id: options.shared.node_id,
+        node_cluster: "millrace".to_owned(),
+    };
+    let (xds_client, xds) = XdsClient::new(config, Sink::new(changes, held));
     let admin = prepare_admin(admin, Admin {
         control: control.clone(),
         xds,
@@ -135,7 +140,7 @@ async fn serve(options: WorkerOptions, inheritance: Inheritance, sandbox: Sandbo
             warn!(%error, "admin socket ended");
         }
     });
-    let xds_thread = xds_thread.start().context("the xDS client's thread cannot start")?;
+    let xds_thread = xds_client.start().context("the xDS client's thread cannot start")?;
 
     let deadline = wait_for_drain(&mut events, &control).await;
     info!(deadline_ms = deadline.as_millis(), "draining");

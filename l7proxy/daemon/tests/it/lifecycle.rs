@@ -1,4 +1,5 @@
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mesh_l7proxy_wire::{ListenSpec, RefusalKind, StarterClient, WorkerState};
@@ -75,7 +76,7 @@ fn sockets_that_a_dead_starter_left_behind_are_replaced() {
     proxy.wait();
     let run_dir = proxy.run_dir();
     assert!(run_dir.join("starter.sock").exists());
-    let mut second = command(&run_dir).spawn().unwrap();
+    let mut second = command(&run_dir).stderr(Stdio::null()).spawn().unwrap();
     let answers = poll(|| StarterClient::connect(&run_dir.join("starter.sock")).ok()?.status().ok());
     second.kill().unwrap();
     second.wait().unwrap();
