@@ -1,6 +1,11 @@
 //! The life of the client: connect, hear, apply, answer, and again.
 
-use std::{collections::{BTreeSet, VecDeque}, convert::Infallible, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    convert::Infallible,
+    path::PathBuf,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use mesh_xds_proto::discovery::{

@@ -134,7 +134,9 @@ impl ServerHandle {
             }),
         });
         clients.insert(id, record.clone());
-        self.progress.send_modify(|progress| drop(progress.clients.insert(id, ClientProgress::default())));
+        self.progress.send_modify(|progress| {
+            progress.clients.insert(id, ClientProgress::default());
+        });
         Registration { id, record, handle: self.clone() }
     }
 }
@@ -229,7 +231,9 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         lock(&self.handle.clients).remove(&self.id);
-        self.handle.progress.send_modify(|progress| drop(progress.clients.remove(&self.id)));
+        self.handle.progress.send_modify(|progress| {
+            progress.clients.remove(&self.id);
+        });
     }
 }
 

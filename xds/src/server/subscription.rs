@@ -203,7 +203,7 @@ impl Subscription {
         let mut added = Vec::new();
         let mut bytes = 0;
         for name in &self.plan.add {
-            let Some(resource) = served.get(name) else { continue };
+            let resource = served.get(name).expect("planned from this set");
             bytes += resource.body.value.len() + name.len();
             if bytes > limit && !resources.is_empty() {
                 break;

@@ -138,3 +138,6 @@ pub(super) fn admitted(
         std::future::ready(admitted)
     })
 }
+
+#[cfg(test)]
+mod tests;
