@@ -1,0 +1,28 @@
+//! Constants that are set when programs are loaded, so that the verifier drops dead branches.
+
+/// Calls a macro with the list of constants, one line each: `NAME field: type = default;`.
+///
+/// The kernel package turns a line into a static of that name, the loader into a field and an override.
+#[macro_export]
+macro_rules! for_each_constant {
+    ($with:path) => {
+        $with! {
+            /// Cookie of the node's network namespace. With `socket_lb_host_only` the socket hooks balance
+            /// sockets of this namespace alone.
+            HOST_NETNS_COOKIE host_netns_cookie: u64 = 0;
+            /// Mark of packets that go to the proxy's sockets; a routing rule delivers them locally.
+            PROXY_MARK proxy_mark: u32 = $crate::constants::PROXY_MARK;
+            /// The bits of the mark that belong to [`PROXY_MARK`]; the others stay as they were.
+            PROXY_MARK_MASK proxy_mark_mask: u32 = $crate::constants::PROXY_MARK_MASK;
+            /// One event in so many is written to the events map; 0 is none.
+            EVENT_SAMPLING event_sampling: u32 = 0;
+            /// 1: leave the sockets of other namespaces (pods) alone.
+            SOCKET_LB_HOST_ONLY socket_lb_host_only: u32 = 0;
+        }
+    };
+}
+
+/// The usual mark of packets that go to the proxy, Cilium's `TO_PROXY`.
+pub const PROXY_MARK: u32 = 0x200;
+/// The bits in which the kind of a mark is kept.
+pub const PROXY_MARK_MASK: u32 = 0xf00;
