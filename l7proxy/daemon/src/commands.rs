@@ -26,14 +26,24 @@ pub(crate) fn status(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
     Ok(if serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(crate) fn upgrade(run: &RunDir, binary: Option<PathBuf>, ready_within: Duration) -> anyhow::Result<ExitCode> {
+pub(crate) fn upgrade(
+    run: &RunDir,
+    binary: Option<PathBuf>,
+    ready_within: Duration,
+) -> anyhow::Result<ExitCode> {
     let binary = match binary {
         Some(path) => std::path::absolute(&path).with_context(|| format!("{}", path.display()))?,
-        None => std::env::current_exe().context("this binary's own path is not known; name it with --binary")?,
+        None => {
+            std::env::current_exe().context("this binary's own path is not known; name it with --binary")?
+        }
     };
     let mut starter = StarterClient::connect(&run.starter_socket())?;
     let pid = starter.upgrade(&binary, ready_within)?;
-    writeln!(io::stdout(), "worker {pid} of {} serves; the old one finishes its connections", binary.display())?;
+    writeln!(
+        io::stdout(),
+        "worker {pid} of {} serves; the old one finishes its connections",
+        binary.display()
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,7 +90,11 @@ fn as_text(status: &StarterStatus, listeners: &[OpenListener]) -> String {
     for listener in listeners {
         let spec = &listener.info.spec;
         let transparent = if spec.transparent { "  transparent" } else { "" };
-        let _ = writeln!(text, "listener  {}  {}  sockets {}{transparent}", listener.info.local, spec.name, spec.sockets);
+        let _ = writeln!(
+            text,
+            "listener  {}  {}  sockets {}{transparent}",
+            listener.info.local, spec.name, spec.sockets
+        );
     }
     text
 }

@@ -169,7 +169,8 @@ fn refusal(spec: &ListenSpec, error: &io::Error) -> Refusal {
         ),
         io::ErrorKind::PermissionDenied if spec.transparent => (
             RefusalKind::NotPermitted,
-            "a transparent listener needs CAP_NET_RAW, which the starter does not have; run it as root".to_owned(),
+            "a transparent listener needs CAP_NET_RAW, which the starter does not have; run it as root"
+                .to_owned(),
         ),
         io::ErrorKind::PermissionDenied => (
             RefusalKind::NotPermitted,

@@ -49,11 +49,14 @@ pub(crate) fn run(options: StarterOptions) -> anyhow::Result<ExitCode> {
         match rustix::process::setsid() {
             Ok(_) => {}
             // Already the leader of a process group: a shell started us by itself.
-            Err(rustix::io::Errno::PERM) => warn!("cannot start a session of its own; start it with `setsid`"),
+            Err(rustix::io::Errno::PERM) => {
+                warn!("cannot start a session of its own; start it with `setsid`")
+            }
             Err(errno) => return Err(errno).context("cannot start a session"),
         }
     }
-    crate::sys::close_inherited_on_exec().context("cannot mark inherited descriptors (Linux 5.11 or later is needed)")?;
+    crate::sys::close_inherited_on_exec()
+        .context("cannot mark inherited descriptors (Linux 5.11 or later is needed)")?;
     let signals = block_signals().context("cannot take over signals")?;
     let run_directory = RunDirectory::open(&options)?;
     privileges::reduce(options.user)?;
@@ -131,8 +134,10 @@ impl Starter {
 
     /// Waits for something to do.
     fn wait(&self) -> io::Result<Vec<Source>> {
-        let mut watched: Vec<(Source, BorrowedFd<'_>)> =
-            vec![(Source::Signals, self.signals.as_fd()), (Source::Control, self.run_directory.control.as_fd())];
+        let mut watched: Vec<(Source, BorrowedFd<'_>)> = vec![
+            (Source::Signals, self.signals.as_fd()),
+            (Source::Control, self.run_directory.control.as_fd()),
+        ];
         for (id, channel) in self.operators.channels() {
             watched.push((Source::Messages(Peer::Operator(id)), channel.as_fd()));
         }
@@ -145,8 +150,10 @@ impl Starter {
         }
         let due = self.workers.due().into_iter().chain(self.upgrade.as_ref().map(Upgrade::due)).min();
         let timeout = due.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        let mut polled: Vec<PollFd<'_>> =
-            watched.iter().map(|(_, descriptor)| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
+        let mut polled: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|(_, descriptor)| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
+            .collect();
         match rustix::event::poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -180,6 +187,7 @@ impl Starter {
         // Ours go first: as soon as the workers close theirs, new connections are refused and whoever
         // balances over nodes goes elsewhere, instead of waiting in a backlog that nobody serves.
         self.listeners.close_all();
+        self.run_directory.retire_admin();
         for worker in &mut self.workers.living {
             worker.drain(self.options.drain_timeout);
         }

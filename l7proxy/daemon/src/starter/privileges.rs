@@ -27,7 +27,8 @@ pub(super) fn reduce(user: Option<u32>) -> anyhow::Result<()> {
     // rules and not of this flag.
     rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
     // The configuration, keys included, is mapped by nobody else: no core dumps, no ptrace by the same user.
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("cannot forbid core dumps")?;
     info!(capabilities = ?capability::effective_names()?, "privileges reduced");
     Ok(())
 }

@@ -56,7 +56,9 @@ impl Starter {
             })
             .into(),
             Request::Listen(spec) => match self.listeners.open(spec) {
-                Ok(listener) => with_duplicates(Response::Opened(listener.info.clone()), listener.descriptors()),
+                Ok(listener) => {
+                    with_duplicates(Response::Opened(listener.info.clone()), listener.descriptors())
+                }
                 Err(refusal) => Err(refusal).into(),
             },
             Request::Listeners { from } => {
@@ -71,7 +73,9 @@ impl Starter {
                 Ok(Response::Closed { existed: self.listeners.close(&name, address) }).into()
             }
             Request::Status => Ok(Response::Status(Box::new(self.status()))).into(),
-            Request::Upgrade { binary, ready_within_ms } => self.begin_upgrade(peer, id, binary, ready_within_ms),
+            Request::Upgrade { binary, ready_within_ms } => {
+                self.begin_upgrade(peer, id, binary, ready_within_ms)
+            }
             Request::Shutdown => {
                 info!("told to stop");
                 self.leave();
@@ -114,7 +118,12 @@ impl Starter {
         let Some(worker) = self.workers.get(generation) else { return unknown_worker().into() };
         worker.version = Some(version);
         let welcome = Welcome { generation, takeover, restarts };
-        with_duplicates(Response::Welcome(welcome), [self.run_directory.admin.as_fd()])
+        match self.run_directory.admin() {
+            Some(admin) => with_duplicates(Response::Welcome(welcome), [admin]),
+            None => {
+                Err(Refusal { kind: RefusalKind::Busy, message: "the starter is stopping".to_owned() }).into()
+            }
+        }
     }
 
     fn worker_is_ready(&mut self, peer: Peer) {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub(super) struct RunDirectory {
     pub(super) control: OwnedFd,
     /// `proxy-admin.sock`: a stream listener that the worker serves HTTP on. It is ours so that the
     /// worker needs no right to create a file, and so that it stays while workers come and go.
-    pub(super) admin: OwnedFd,
+    admin: Option<OwnedFd>,
     sockets: [PathBuf; 2],
     /// Held for as long as we live: a second starter in this directory would fight for its sockets.
     _lock: File,
@@ -46,7 +46,19 @@ impl RunDirectory {
         for path in sockets.iter().chain([&lock_file]) {
             hand_over(path, options.user).with_context(|| format!("cannot give {} away", path.display()))?;
         }
-        Ok(Self { control, admin, sockets, _lock: lock })
+        Ok(Self { control, admin: Some(admin), sockets, _lock: lock })
+    }
+
+    /// The admin listener, for a worker; none once it was retired.
+    pub(super) fn admin(&self) -> Option<BorrowedFd<'_>> {
+        self.admin.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Lets readiness probes fail at once, rather than wait for a worker that will not come.
+    pub(super) fn retire_admin(&mut self) {
+        self.admin = None;
+        // Gone already is as good.
+        let _ = fs::remove_file(&self.sockets[1]);
     }
 }
 
@@ -83,7 +95,10 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            bail!("another starter runs with this run directory (it locks {}); stop it with `l7proxy stop`", path.display())
+            bail!(
+                "another starter runs with this run directory (it locks {}); stop it with `l7proxy stop`",
+                path.display()
+            )
         }
         Err(errno) => Err(errno).with_context(|| format!("cannot lock {}", path.display())),
     }
@@ -97,7 +112,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 fn bind([control, admin]: &[PathBuf; 2]) -> anyhow::Result<(OwnedFd, OwnedFd)> {
-    let context = |path: &Path| format!("cannot listen on {} (a path of more than 107 bytes is too long)", path.display());
+    let context = |path: &Path| {
+        format!("cannot listen on {} (a path of more than 107 bytes is too long)", path.display())
+    };
     let bind_control = || -> io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;

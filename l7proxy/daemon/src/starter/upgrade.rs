@@ -109,7 +109,8 @@ impl Starter {
             Ok(generation) => {
                 // It takes the place of one that was due to be started again.
                 self.workers.cancel_respawn();
-                upgrade.step = Step::AwaitReady { of: generation, until: Instant::now() + upgrade.ready_within };
+                upgrade.step =
+                    Step::AwaitReady { of: generation, until: Instant::now() + upgrade.ready_within };
             }
             Err(error) => {
                 let message = format!("{} cannot be started: {error}", upgrade.binary.display());

@@ -82,7 +82,11 @@ fn transparent_socket(local: IpAddr, mark: u32) -> io::Result<Socket> {
 
 /// Sets `IP_TRANSPARENT` or `IPV6_TRANSPARENT`; needs CAP_NET_RAW or CAP_NET_ADMIN.
 pub(super) fn set_transparent(socket: &Socket, domain: Domain) -> io::Result<()> {
-    if domain == Domain::IPV4 { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
+    if domain == Domain::IPV4 {
+        socket.set_ip_transparent_v4(true)
+    } else {
+        socket.set_ip_transparent_v6(true)
+    }
 }
 
 /// Lets later sockets share the port. Set only after an exclusive bind: before it, the bind would not

@@ -77,7 +77,12 @@ impl Controller {
         match self.store.import(saved) {
             Ok(rejected) => {
                 for rejected in rejected {
-                    warn!(name = rejected.name, field = rejected.field, reason = rejected.reason, "stored resource refused");
+                    warn!(
+                        name = rejected.name,
+                        field = rejected.field,
+                        reason = rejected.reason,
+                        "stored resource refused"
+                    );
                 }
                 self.configured = !saved.is_empty();
             }

@@ -44,7 +44,9 @@ impl From<LinkError> for io::Error {
     fn from(error: LinkError) -> Self {
         let kind = match &error {
             LinkError::Refused(Refusal { kind: RefusalKind::AddressInUse, .. }) => io::ErrorKind::AddrInUse,
-            LinkError::Refused(Refusal { kind: RefusalKind::NotPermitted, .. }) => io::ErrorKind::PermissionDenied,
+            LinkError::Refused(Refusal { kind: RefusalKind::NotPermitted, .. }) => {
+                io::ErrorKind::PermissionDenied
+            }
             LinkError::Refused(_) | LinkError::Silent(_) => io::ErrorKind::Other,
         };
         io::Error::new(kind, error)

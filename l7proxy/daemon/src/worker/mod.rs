@@ -98,7 +98,11 @@ fn inherit(socket: OwnedFd) -> anyhow::Result<Inheritance> {
     Ok(Inheritance { channel, early, welcome, admin, saved })
 }
 
-async fn serve(options: WorkerOptions, inheritance: Inheritance, sandbox: SandboxReport) -> anyhow::Result<()> {
+async fn serve(
+    options: WorkerOptions,
+    inheritance: Inheritance,
+    sandbox: SandboxReport,
+) -> anyhow::Result<()> {
     let Inheritance { channel, early, welcome, admin, saved } = inheritance;
     let threads = usize::from(options.threads.max(1));
     // Two groups: what stops when draining begins, and what traffic needs to the end.
@@ -125,14 +129,17 @@ async fn serve(options: WorkerOptions, inheritance: Inheritance, sandbox: Sandbo
         node_cluster: "millrace".to_owned(),
     };
     let (xds_client, xds) = XdsClient::new(config, Sink::new(changes, held));
-    let admin = prepare_admin(admin, Admin {
-        control: control.clone(),
-        xds,
-        welcome,
-        sandbox,
-        threads: options.threads,
-        started: Instant::now(),
-    })?;
+    let admin = prepare_admin(
+        admin,
+        Admin {
+            control: control.clone(),
+            xds,
+            welcome,
+            sandbox,
+            threads: options.threads,
+            started: Instant::now(),
+        },
+    )?;
     // A worker that takes over answers for itself only once it serves: until then the old one does.
     handle.ready().await.context("the starter does not take note")?;
     fronts.spawn(async move {
@@ -163,7 +170,10 @@ fn prepare_admin(
 }
 
 /// Does what the starter says until it says drain. Returns how long connections may take.
-async fn wait_for_drain(events: &mut tokio::sync::mpsc::UnboundedReceiver<Event>, control: &ControlHandle) -> Duration {
+async fn wait_for_drain(
+    events: &mut tokio::sync::mpsc::UnboundedReceiver<Event>,
+    control: &ControlHandle,
+) -> Duration {
     loop {
         match events.recv().await {
             Some(Event::Checkpoint) => control.store_now().await,

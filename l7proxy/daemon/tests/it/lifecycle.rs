@@ -122,7 +122,8 @@ fn words_that_are_none_cost_only_their_own_connection() {
     let proxy = Proxy::start();
     let good = proxy.client();
     let bad = proxy.client();
-    rustix::net::send(&bad, b"{\"id\":1,\"request\":\"format_disk\"}", rustix::net::SendFlags::empty()).unwrap();
+    rustix::net::send(&bad, b"{\"id\":1,\"request\":\"format_disk\"}", rustix::net::SendFlags::empty())
+        .unwrap();
     let (mut channel, _) = bad.into_parts();
     assert!(channel.receive::<serde_json::Value>().unwrap().is_none(), "the starter hangs up");
     let mut good = good;

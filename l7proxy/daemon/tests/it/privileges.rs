@@ -41,7 +41,9 @@ fn starter_keeps_net_raw_at_most() {
 #[test]
 fn worker_inherits_its_channel_and_the_standard_streams_only() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: worker_inherits_its_channel_and_the_standard_streams_only: /proc/PID/fd needs root");
+        eprintln!(
+            "SKIPPED: worker_inherits_its_channel_and_the_standard_streams_only: /proc/PID/fd needs root"
+        );
         return;
     }
     let mut proxy = Proxy::start();

@@ -1,9 +1,14 @@
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mesh_l7proxy_wire::{RefusalKind, WorkerState};
 
+use crate::backend::Backend;
+use crate::config::{ControlPlane, free_address, site};
 use crate::harness::{L7PROXY, Proxy, is_alive, poll};
+use crate::http::Connection;
 
 #[test]
 fn upgrade_replaces_the_worker_and_keeps_the_starter() {
@@ -57,4 +62,57 @@ fn path_that_cannot_be_run_is_refused_at_once() {
         assert_eq!(refusal.kind, RefusalKind::Invalid);
         assert!(refusal.message.contains(path), "{refusal}");
     }
+}
+
+/// Asks until told to stop, on fresh or on reused connections. Returns how many answers came.
+fn ask_on(address: SocketAddr, reuse: bool, stop: &AtomicBool) -> Result<usize, String> {
+    let mut answers = 0;
+    let mut kept: Option<Connection> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => Connection::open(address).map_err(|error| format!("connect: {error}"))?,
+        };
+        let answer = connection.get("/").map_err(|error| format!("after {answers} answers: {error}"))?;
+        if (answer.status, answer.body.as_str()) != (200, "steady") {
+            return Err(format!("{answer:?}"));
+        }
+        answers += 1;
+        if reuse && !answer.last {
+            kept = Some(connection);
+        }
+    }
+    Ok(answers)
+}
+
+#[test]
+fn upgrades_lose_no_request() {
+    const UPGRADES: usize = 5;
+    let mut proxy = Proxy::start();
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, listen) = (Backend::start("steady"), free_address());
+    control_plane.publish(&site("web", listen, backend.address));
+
+    let stop = AtomicBool::new(false);
+    let answers: Vec<Result<usize, String>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = [false, true, false, true]
+            .map(|reuse| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || ask_on(listen, reuse, stop)
+                })
+            })
+            .into();
+        for _ in 0..UPGRADES {
+            proxy.client().upgrade(Path::new(L7PROXY), Duration::from_secs(20)).unwrap();
+            let one = poll(|| (proxy.status().workers.len() == 1).then_some(()));
+            assert!(one.is_some(), "the old worker stays\n{}", proxy.log());
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    for answer in &answers {
+        assert!(answer.as_ref().is_ok_and(|count| *count > UPGRADES), "{answers:?}\n{}", proxy.log());
+    }
+    assert_eq!(proxy.wait_for_worker(|_| true).generation, 1 + UPGRADES as u64);
 }

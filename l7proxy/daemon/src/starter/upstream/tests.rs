@@ -61,6 +61,10 @@ fn port_that_somebody_listens_on_is_never_shared() {
 fn address_that_no_client_has_is_refused() {
     let mut sockets = UpstreamSockets::new(RANGE);
     for local in ["0.0.0.0", "::", "224.0.0.1", "ff02::1"] {
-        assert_eq!(sockets.open(local.parse().unwrap(), 0).unwrap_err().kind, RefusalKind::Invalid, "{local}");
+        assert_eq!(
+            sockets.open(local.parse().unwrap(), 0).unwrap_err().kind,
+            RefusalKind::Invalid,
+            "{local}"
+        );
     }
 }

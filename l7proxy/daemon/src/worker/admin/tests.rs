@@ -9,6 +9,9 @@ fn stats_print_one_number_a_line() {
         {"name": "listener.web.downstream_cx_active", "value": 0},
         {"histograms": {}},
     ]});
-    assert_eq!(stat_lines(&stats), "cluster.web.upstream_rq_total: 3\nlistener.web.downstream_cx_active: 0\n");
+    assert_eq!(
+        stat_lines(&stats),
+        "cluster.web.upstream_rq_total: 3\nlistener.web.downstream_cx_active: 0\n"
+    );
     assert_eq!(stat_lines(&json!(null)), "");
 }

@@ -8,8 +8,8 @@ mod seccomp;
 
 use anyhow::{Context, bail};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
+    RulesetStatus, Scope,
 };
 use rustix::process::DumpableBehavior;
 use rustix::thread::CapabilitySet;
@@ -45,12 +45,14 @@ pub(crate) struct SandboxReport {
 pub(crate) fn enter(sandbox: Sandbox) -> anyhow::Result<SandboxReport> {
     drop_capabilities()?;
     rustix::thread::set_no_new_privs(true).context("cannot set no_new_privs")?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core dumps")?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("cannot forbid core dumps")?;
     let (landlock, landlock_abi, seccomp) = match sandbox {
         Sandbox::Off => ("off", None, "off"),
         Sandbox::Strict => {
             let (landlock, abi) = restrict_by_landlock().context("Landlock refuses its rules")?;
-            seccomp::install().context("seccomp cannot be used; start with `--sandbox off` to do without it")?;
+            seccomp::install()
+                .context("seccomp cannot be used; start with `--sandbox off` to do without it")?;
             (landlock, abi, "enforced")
         }
     };

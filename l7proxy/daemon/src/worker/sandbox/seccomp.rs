@@ -115,8 +115,14 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// Calls that exist on this architecture only.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_HERE: &[libc::c_long] =
-    &[libc::SYS_arch_prctl, libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_readlink, libc::SYS_stat, libc::SYS_time];
+const ALLOWED_HERE: &[libc::c_long] = &[
+    libc::SYS_arch_prctl,
+    libc::SYS_epoll_wait,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_stat,
+    libc::SYS_time,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const ALLOWED_HERE: &[libc::c_long] = &[];
 
@@ -210,7 +216,10 @@ fn rules(own_pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> 
     // No code but what was loaded: memory is never made executable.
     let executable = u64::from(libc::PROT_EXEC.cast_unsigned());
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![SeccompRule::new(vec![SeccompCondition::new(2, Dword, MaskedEq(executable), 0)?])?]);
+        rules.insert(
+            call,
+            vec![SeccompRule::new(vec![SeccompCondition::new(2, Dword, MaskedEq(executable), 0)?])?],
+        );
     }
 
     // Threads, not processes.
@@ -225,10 +234,7 @@ fn rules(own_pid: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> 
     rules.insert(libc::SYS_kill, one_of(0, &[u64::from(own_pid)])?);
 
     // Reading limits, not setting them.
-    rules.insert(
-        libc::SYS_prlimit64,
-        vec![SeccompRule::new(vec![SeccompCondition::new(2, Qword, Eq, 0)?])?],
-    );
+    rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![SeccompCondition::new(2, Qword, Eq, 0)?])?]);
 
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA, libc::PR_GET_NO_NEW_PRIVS];
     rules.insert(libc::SYS_prctl, one_of(0, &names.map(value))?);
@@ -248,21 +254,4 @@ fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{ALLOWED, ALLOWED_HERE, FATAL, programs};
-
-    #[test]
-    fn no_call_is_both_allowed_and_fatal() {
-        for call in FATAL {
-            assert!(!ALLOWED.contains(call) && !ALLOWED_HERE.contains(call), "{call}");
-        }
-    }
-
-    #[test]
-    fn filters_compile_and_fit_the_kernel() {
-        let architecture = std::env::consts::ARCH.try_into().unwrap();
-        for program in programs(architecture, 1).unwrap() {
-            assert!(!program.is_empty() && program.len() <= 4096);
-        }
-    }
-}
+mod tests;

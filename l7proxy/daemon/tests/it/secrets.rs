@@ -1,0 +1,95 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::backend::Backend;
+use crate::config::{ControlPlane, cluster, free_address, http_manager, listener, route};
+use crate::harness::{Proxy, poll};
+
+/// The key as it may show up: the lines of its PEM, its bytes as hex, the middle of its base64.
+fn traces(key_pem: &str, key_der: &[u8]) -> Vec<String> {
+    let mut traces: Vec<String> =
+        key_pem.lines().filter(|line| !line.starts_with('-')).map(str::to_owned).collect();
+    // The last line may be a few characters that occur anywhere.
+    traces.retain(|line| line.len() >= 16);
+    traces.push(key_der[8..40].iter().map(|byte| format!("{byte:02x}")).collect());
+    // Base64 of base64: how bytes fields of protobuf are printed.
+    traces.push(STANDARD.encode(key_pem)[80..140].to_owned());
+    traces
+}
+
+#[test]
+fn private_key_shows_up_nowhere() {
+    let proxy = Proxy::start_with(&["--log", "trace"]);
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, listen) = (Backend::start("secret"), free_address());
+    let certified = rcgen::generate_simple_self_signed(["web.test".to_owned()]).unwrap();
+    let (key_pem, key_der) = (certified.signing_key.serialize_pem(), certified.signing_key.serialize_der());
+    let tls = json!({
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "tls_certificate_sds_secret_configs": [{
+                    "name": "certificate",
+                    "sds_config": { "ads": {}, "resource_api_version": "V3" },
+                }],
+            },
+        },
+    });
+    let secret = |key: &str| {
+        json!({
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            "name": "certificate",
+            "tls_certificate": {
+                "certificate_chain": { "inline_string": certified.cert.pem() },
+                "private_key": { "inline_string": key },
+            },
+        })
+    };
+    let mut resources = vec![
+        listener("tls", listen, json!([{ "filters": [http_manager("tls")], "transport_socket": tls }])),
+        route("tls"),
+        cluster("tls", backend.address),
+        secret(&key_pem),
+    ];
+    control_plane.publish(&resources);
+    assert_eq!(control_plane.rejections(), []);
+    // A broken key, so that error messages have their chance too.
+    let last = resources.len() - 1;
+    let damaged = key_pem.replacen(&key_pem[60..64], "####", 1);
+    resources[last] = secret(&damaged);
+    control_plane.publish(&resources);
+    let rejections = control_plane.rejections();
+    assert_eq!(rejections.len(), 1, "{rejections:?}");
+    assert!(poll(|| proxy.status().stored_config_bytes.filter(|bytes| *bytes > 0)).is_some());
+
+    let mut seen = proxy.log() + &proxy.access_log() + &format!("{rejections:?}");
+    for path in ["/config_dump", "/clusters", "/listeners", "/stats", "/stats/prometheus", "/server_info"] {
+        seen += &proxy.admin(path).1;
+    }
+    seen += &serde_json::to_string(&proxy.status()).unwrap();
+    assert!(seen.contains("certificate"), "the secret itself is spoken of");
+    for trace in traces(&key_pem, &key_der) {
+        assert!(!seen.contains(&trace), "{trace}");
+    }
+    let files = walk(proxy.folder.path());
+    assert!(!files.is_empty());
+    for file in files {
+        let content = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+        for trace in traces(&key_pem, &key_der) {
+            assert!(!content.contains(&trace), "{trace} in {}", file.display());
+        }
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .flat_map(|entry| match entry.file_type().unwrap() {
+            kind if kind.is_dir() => walk(&entry.path()),
+            kind if kind.is_file() => vec![entry.path()],
+            _ => Vec::new(),
+        })
+        .collect()
+}
