@@ -11,7 +11,7 @@ use crate::api;
 use crate::conflict;
 use crate::context::Context;
 use crate::listener::{self, ListenerState};
-use crate::report::{Conditions, Refusal, join};
+use crate::report::{Conditions, Refusal, count, join};
 
 const ADDRESSES: [&str; 2] = ["lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips"];
 
@@ -126,16 +126,17 @@ impl Gateway {
             let message = "spec.listeners: is empty; add a listener";
             said.add("Accepted", false, "ListenersNotValid", message);
             said.add("Programmed", false, "Invalid", message);
-        } else if served == 0 {
-            let message = format!("no listener can be served: {obstacles}");
-            said.add("Accepted", false, "ListenersNotValid", &message);
-            said.add("Programmed", false, "Invalid", message);
-        } else if served < self.listeners.len() {
-            let message =
-                format!("{served} of {} listeners are served; not served: {obstacles}", self.listeners.len());
-            said.add("Accepted", true, "ListenersNotValid", message);
+        } else if served == self.listeners.len() {
+            said.add("Accepted", true, "Accepted", format!("{} served", count(served, "listener")));
         } else {
-            said.add("Accepted", true, "Accepted", format!("{served} listeners"));
+            let total = count(self.listeners.len(), "listener");
+            let message = format!("{served} of {total} served; not served: {obstacles}");
+            // Accepted is about the specification; a certificate that is missing is not among its faults.
+            let accepted = self.listeners.iter().any(ListenerState::is_accepted);
+            said.add("Accepted", accepted, "ListenersNotValid", &message);
+            if served == 0 {
+                said.add("Programmed", false, "Invalid", message);
+            }
         }
         out.conditions.append(&mut said.rows);
     }
@@ -225,6 +226,10 @@ fn note_unsupported(spec: &api::GatewaySpec, origin: &Origin, notes: &mut Vec<No
     if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
         let message = "TLS to backends is not supported yet, so the certificate is not used; remove it";
         notes.push(Refusal::new("spec.tls.backend", "UnsupportedValue", message).note(origin));
+    }
+    if spec.default_scope == Some(api::GatewayDefaultScope::All) {
+        let message = "default Gateways are not supported yet; name the Gateway in the routes' parentRefs";
+        notes.push(Refusal::new("spec.defaultScope", "UnsupportedValue", message).note(origin));
     }
     if spec.allowed_listeners.is_some() {
         let message = "ListenerSets are not supported yet, so none is attached; remove it";

@@ -48,18 +48,27 @@ pub(crate) struct ListenerState {
 }
 
 impl ListenerState {
+    /// True when it is valid by itself and among its neighbours, whatever its certificates are.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.refused.is_none() && self.conflict.is_none()
+    }
+
+    /// True when it is served, as far as the Gateway lets it.
+    pub(crate) fn is_served(&self) -> bool {
+        self.is_accepted() && (self.protocol != "HTTPS" || !self.certificates.is_empty())
+    }
+
     /// Why it is not served, if it is not.
     pub(crate) fn obstacle(&self) -> Option<String> {
         if let Some(refusal) = self.refused.as_ref().or(self.conflict.as_ref()) {
             return Some(refusal.text());
         }
-        (self.protocol == "HTTPS" && self.certificates.is_empty())
-            .then(|| format!("{}: no certificate can be used", self.origin.field))
+        (!self.is_served()).then(|| format!("{}: no certificate can be used", self.origin.field))
     }
 
     /// Its row; `None` when it is not served.
     pub(crate) fn row(&self, trusted_hops: u32) -> Option<Listener> {
-        if self.obstacle().is_some() {
+        if !self.is_served() {
             return None;
         }
         let https = self.protocol == "HTTPS";

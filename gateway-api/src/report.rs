@@ -40,6 +40,11 @@ pub(crate) fn join<'a>(refusals: impl IntoIterator<Item = &'a Refusal>) -> Strin
     texts.join("; ")
 }
 
+/// `1 listener`, `2 listeners`.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Makes the conditions of one part of an object's status.
 pub(crate) struct Conditions<'a> {
     pub(crate) origin: &'a Origin,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_model::l7::{ListenerKey, MatchPrecedence, Route, RouteParent, Translation};
 use mesh_model::{ConditionScope, Hostname, NamespacedName, Note, Origin};
 
-use crate::api::HttpRoute;
+use crate::api::{HttpRoute, HttpRouteUseDefaultGateways};
 use crate::context::Context;
 use crate::gateway::Gateway;
 use crate::parents::{self, Attachment, Candidate, Parent};
-use crate::report::{Conditions, Refusal, join};
+use crate::report::{Conditions, Refusal, count, join};
 use crate::rules::{self, Rules};
 
 /// Makes the row of a route, counts it at the listeners that take it, and says what is to be said about it.
@@ -21,6 +21,10 @@ pub(crate) fn translate(
     context: &Context<'_>,
     out: &mut Translation,
 ) {
+    if route.spec.use_default_gateways == Some(HttpRouteUseDefaultGateways::All) {
+        let message = "default Gateways are not supported yet; name the Gateway in spec.parentRefs";
+        out.notes.push(Refusal::new("spec.useDefaultGateways", "UnsupportedValue", message).note(origin));
+    }
     let references = route.spec.parent_refs.as_deref().unwrap_or_default();
     if references.is_empty() {
         let message = "is empty, so the route serves nothing; name a Gateway or a Service";
@@ -64,8 +68,12 @@ fn hostnames(given: &[String], origin: &Origin, notes: &mut Vec<Note>) -> Vec<Ho
     let mut hostnames = BTreeSet::new();
     for (index, text) in given.iter().enumerate() {
         let message = match text.parse::<Hostname>() {
-            Ok(Hostname::Any) => "stands for no host; leave spec.hostnames out for every host".to_owned(),
-            Ok(_) if text.parse::<std::net::IpAddr>().is_ok() => "is an IP address; name a host".to_owned(),
+            Ok(Hostname::Any) => {
+                format!("{text:?} stands for no host; leave spec.hostnames out for every host")
+            }
+            Ok(_) if text.parse::<std::net::IpAddr>().is_ok() => {
+                format!("{text:?} is an IP address; name a host")
+            }
             Ok(hostname) => {
                 hostnames.insert(hostname);
                 continue;
@@ -73,7 +81,7 @@ fn hostnames(given: &[String], origin: &Origin, notes: &mut Vec<Note>) -> Vec<Ho
             Err(error) => format!("{error}; write a name such as app.example.com or *.example.com"),
         };
         let field = format!("spec.hostnames[{index}]");
-        notes.push(Refusal::new(field, "InvalidHost", format!("{text:?} {message}")).note(origin));
+        notes.push(Refusal::new(field, "InvalidHost", message).note(origin));
     }
     hostnames.into_iter().collect()
 }
@@ -98,7 +106,7 @@ fn add_conditions(origin: &Origin, parent: &Parent, rules: &Rules, out: &mut Tra
     let mut said = Conditions::new(origin, ConditionScope::Parent(parent.reference.clone()));
     match &parent.attachment {
         Ok(Attachment::Listeners(gateway, listeners)) => {
-            let message = format!("attached to {} listeners of Gateway {gateway}", listeners.len());
+            let message = format!("attached to {} of Gateway {gateway}", count(listeners.len(), "listener"));
             said.add("Accepted", true, "Accepted", message);
         }
         Ok(Attachment::Ports(ports)) => {
@@ -137,7 +145,7 @@ fn attach(parents: &[Parent], gateways: &mut BTreeMap<NamespacedName, Gateway>) 
                     if counted.insert(listener.key.clone()) {
                         listener.attached += 1;
                     }
-                    if !refused && listener.obstacle().is_none() {
+                    if !refused && listener.is_served() {
                         row_parents.insert(RouteParent::Listener(listener.key.clone()));
                     }
                 }

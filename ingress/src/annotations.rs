@@ -22,6 +22,7 @@ const SERVICE_ONLY: [&str; 6] = [
     "service-external-traffic-policy",
     "host-listener-port",
 ];
+const ADDRESS_PREFIX: &str = "lbipam.cilium.io/";
 const ADDRESSES: [&str; 2] = ["lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips"];
 
 /// What the annotations of one Ingress ask for, defaults filled in.
@@ -127,6 +128,14 @@ fn read_addresses(annotations: &BTreeMap<String, String>, mode: Mode, report: &m
 fn report_unknown(annotations: &BTreeMap<String, String>, report: &mut Report) {
     const EFFECTIVE: [&str; 4] = ["loadbalancer-mode", "tls-passthrough", "force-https", "request-timeout"];
     for key in annotations.keys() {
+        if key.starts_with(ADDRESS_PREFIX) && !ADDRESSES.contains(&key.as_str()) {
+            report.add(
+                Effect::Warned,
+                &field(key),
+                "UnsupportedValue",
+                "is not supported yet and has no effect; remove it".to_owned(),
+            );
+        }
         let (name, old) = match (key.strip_prefix(PREFIX), key.strip_prefix(OLD_PREFIX)) {
             (Some(name), _) => (name, false),
             (None, Some(name)) => (name, true),

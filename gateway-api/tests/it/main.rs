@@ -5,6 +5,8 @@
 mod golden;
 #[path = "../../../ingress/tests/it/load.rs"]
 mod load;
+#[path = "../../../ingress/tests/it/mutate.rs"]
+mod mutate;
 mod properties;
 
 use std::fs;
@@ -29,7 +31,7 @@ fn golden_folders_translate_to_what_they_hold() -> Result<()> {
     for case in cases {
         let input =
             fs::read_to_string(case.join("input.yaml")).with_context(|| case.display().to_string())?;
-        let world = World::read(documents(&input)).with_context(|| case.display().to_string())?;
+        let world = documents(&input).and_then(World::read).with_context(|| case.display().to_string())?;
         differences.extend(golden::check(&case, &run(&world))?);
     }
     ensure!(differences.is_empty(), "{}\nBLESS=1 writes the files anew", differences.join("\n"));

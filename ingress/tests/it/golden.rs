@@ -70,7 +70,7 @@ fn parent_text(parent: &ParentRef) -> String {
     format!("{}{section}{port} ({})", parent.object, parent.controller)
 }
 
-/// Leaves out what is empty, and writes an origin as object and field. Keys are put in order here, so that
+/// Leaves out what is empty but for backends, and writes an origin as object and field. Keys are put in order here, so that
 /// the text does not depend on how the JSON library keeps them.
 fn tidy(value: Value) -> Value {
     match value {
@@ -84,7 +84,8 @@ fn tidy(value: Value) -> Value {
             let entries = entries
                 .into_iter()
                 .map(|(key, value)| (key, tidy(value)))
-                .filter(|(_, value)| !is_empty(value));
+                // A backend that is null is one that cannot be used.
+                .filter(|(key, value)| key == "backend" || !is_empty(value));
             Value::Object(entries.collect::<Map<_, _>>())
         }
         Value::Array(values) => Value::Array(values.into_iter().map(tidy).collect()),

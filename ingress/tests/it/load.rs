@@ -23,24 +23,36 @@ pub(crate) struct World {
     pub(crate) certificates: CertificateIndex,
 }
 
-/// Splits a multi-document text.
-pub(crate) fn documents(text: &str) -> impl Iterator<Item = &str> {
-    text.split("\n---\n").map(str::trim).filter(|document| !document.is_empty())
+/// The documents of a text.
+pub(crate) fn documents(text: &str) -> Result<Vec<Value>> {
+    let texts = text.split("\n---\n").map(str::trim).filter(|document| !document.is_empty());
+    texts.map(|text| serde_saphyr::from_str(text).with_context(|| text.to_owned())).collect()
 }
 
 impl World {
     /// Reads documents in the order given; the order must not matter.
-    pub(crate) fn read<'a>(documents: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+    pub(crate) fn read(documents: Vec<Value>) -> Result<Self> {
         let mut world = Self::default();
-        for text in documents {
-            let value: Value = serde_saphyr::from_str(text).with_context(|| text.to_owned())?;
-            world.add(value).with_context(|| text.to_owned())?;
+        for document in documents {
+            let text = document.to_string();
+            world.add(document).context(text)?;
         }
         Ok(world)
     }
 
+    /// Reads those of the documents that have the types of their kind; the others are left out, as a reader
+    /// of files leaves them out.
+    pub(crate) fn read_what_is_typed(documents: Vec<Value>) -> Self {
+        let mut world = Self::default();
+        for document in documents {
+            // What fails half-way has added nothing.
+            world.add(document).ok();
+        }
+        world
+    }
+
     fn add(&mut self, value: Value) -> Result<()> {
-        let object = match value["kind"].as_str().context("kind")? {
+        let object = match value.get("kind").and_then(Value::as_str).context("kind")? {
             "Service" => stored::<core::Service>(value)?.into(),
             "Secret" => return self.add_secret(value),
             "Namespace" => stored::<core::Namespace>(value)?.into(),
@@ -95,8 +107,11 @@ impl World {
 fn stored<T: DeserializeOwned>(mut value: Value) -> Result<Stored<T>> {
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
     let cluster_scoped = matches!(kind.as_str(), "IngressClass" | "GatewayClass" | "Namespace");
-    if !cluster_scoped && value["metadata"]["namespace"].is_null() {
-        value["metadata"]["namespace"] = "default".into();
+    if !cluster_scoped
+        && let Some(metadata) = value["metadata"].as_object_mut()
+        && metadata.get("namespace").is_none_or(Value::is_null)
+    {
+        metadata.insert("namespace".to_owned(), "default".into());
     }
     let uid = format!("{kind}-{}", value["metadata"]["name"].as_str().unwrap_or_default());
     let object = serde_json::from_value(value)?;

@@ -2,6 +2,7 @@
 
 mod golden;
 mod load;
+mod mutate;
 mod properties;
 
 use std::fs;
@@ -53,7 +54,7 @@ fn golden_folders_translate_to_what_they_hold() -> Result<()> {
     for case in cases {
         let input =
             fs::read_to_string(case.join("input.yaml")).with_context(|| case.display().to_string())?;
-        let world = World::read(documents(&input)).with_context(|| case.display().to_string())?;
+        let world = documents(&input).and_then(World::read).with_context(|| case.display().to_string())?;
         let config = match fs::read_to_string(case.join("config.yaml")) {
             Ok(text) => serde_saphyr::from_str::<CaseConfig>(&text)?,
             Err(_) => CaseConfig::default(),
