@@ -60,6 +60,10 @@ impl Agent {
         Self { cache, handle, config, stop: Some(stop), task, _folder: folder }
     }
 
+    pub(crate) fn socket(&self) -> &std::path::Path {
+        &self.config.socket
+    }
+
     /// Publishes and returns the revision.
     pub(crate) fn publish(&self, resources: &[(&str, &str, &str)]) -> u64 {
         self.cache.publish(set(resources)).revision

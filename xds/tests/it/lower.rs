@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mesh_model::l7::{Action, HeaderMutation, PathRewrite, RouteMatch, Rule};
 use mesh_model::service::{BackendState, L7Balance};
-use mesh_xds::lower::{EscapedSlashes, LowerConfig, lower};
+use mesh_xds::lower::{EscapedSlashes, LowerConfig};
 use mesh_xds::server::ResourceSet;
 use mesh_xds_proto::cluster::{Cluster, cluster::LbPolicy};
 use mesh_xds_proto::endpoint::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
@@ -48,7 +48,8 @@ fn routes_of(rule: Rule) -> Vec<Route> {
 fn rewritten(route: &Route, path: &str) -> String {
     let Some(route::Action::Route(action)) = &route.action else { panic!("no forward") };
     if let Some(rewrite) = &action.regex_rewrite {
-        let pattern = regex::Regex::new(&rewrite.pattern.as_ref().expect("a pattern").regex).expect("compiles");
+        let pattern =
+            regex::Regex::new(&rewrite.pattern.as_ref().expect("a pattern").regex).expect("compiles");
         let literal = rewrite.substitution.replace("\\\\", "\\");
         return pattern.replace_all(path, regex::NoExpand(&literal)).into_owned();
     }
@@ -82,8 +83,10 @@ fn prefixes_are_replaced_by_whole_elements_as_the_table_of_gateway_api_has_it() 
         ("/x", "/", "/", "/x"),
         ("/foo/x", "/foo", "/tail\\1/", "/tail\\1/x"),
     ] {
-        let routes =
-            routes_of(rule(vec![prefix(from)], rewrite("default/a:80", PathRewrite::Prefix(replacement.into()))));
+        let routes = routes_of(rule(
+            vec![prefix(from)],
+            rewrite("default/a:80", PathRewrite::Prefix(replacement.into())),
+        ));
         assert_eq!(rewritten(&routes[0], path), expected, "{from} -> {replacement} on {path}");
     }
 }
@@ -136,7 +139,8 @@ fn a_rule_without_any_usable_backend_answers_500_to_all() {
 
 #[test]
 fn an_unusable_backend_of_weight_zero_costs_no_request() {
-    let routes = routes_of(rule(vec![prefix("/")], split(vec![backend("default/a:80", 1), invalid_backend(0)])));
+    let routes =
+        routes_of(rule(vec![prefix("/")], split(vec![backend("default/a:80", 1), invalid_backend(0)])));
     assert_eq!(routes.len(), 1);
     assert_eq!(status(&routes[0]), None);
 }
@@ -197,7 +201,9 @@ fn endpoints(mesh: &Mesh) -> Vec<String> {
         .flat_map(|locality| &locality.lb_endpoints)
         .map(|endpoint| {
             assert_eq!(endpoint.health_status, core::HealthStatus::Healthy as i32);
-            let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else { panic!("no host") };
+            let Some(HostIdentifier::Endpoint(endpoint)) = &endpoint.host_identifier else {
+                panic!("no host")
+            };
             let Some(core::address::Address::SocketAddress(address)) =
                 endpoint.address.as_ref().and_then(|a| a.address.as_ref())
             else {
@@ -213,7 +219,8 @@ fn backends_that_go_away_are_used_only_when_no_other_is_left() {
     let (active, leaving) = (BackendState::Active, BackendState::Terminating);
     let mesh = one_backend();
     assert!(endpoints(&mesh).is_empty());
-    let both = mesh.clone().backends("default/a", 80, &[("10.0.0.1:8080", active), ("10.0.0.2:8080", leaving)]);
+    let both =
+        mesh.clone().backends("default/a", 80, &[("10.0.0.1:8080", active), ("10.0.0.2:8080", leaving)]);
     assert_eq!(endpoints(&both), ["10.0.0.1"]);
     let last = mesh.backends("default/a", 80, &[("10.0.0.2:8080", leaving), ("10.0.0.3:8080", leaving)]);
     assert_eq!(endpoints(&last), ["10.0.0.2", "10.0.0.3"]);
@@ -221,8 +228,9 @@ fn backends_that_go_away_are_used_only_when_no_other_is_left() {
 
 #[test]
 fn a_service_may_ask_for_the_less_busy_endpoint() {
-    let mesh = one_backend()
-        .service_with("default/a", 80, &["10.96.0.1"], |service| service.l7_balance = L7Balance::LeastRequest);
+    let mesh = one_backend().service_with("default/a", 80, &["10.96.0.1"], |service| {
+        service.l7_balance = L7Balance::LeastRequest
+    });
     let clusters: BTreeMap<String, Cluster> = all(&mesh.lower(&redirect()));
     assert_eq!(clusters["default:a:80"].lb_policy, LbPolicy::LeastRequest as i32);
 }
@@ -244,7 +252,10 @@ fn a_bad_certificate_takes_down_its_own_host_only() {
     let listeners: BTreeMap<String, Listener> = all(&two_certificates().lower(&redirect()));
     let chains = &listeners["gateway/default/web/443"].filter_chains;
     let [good] = chains.as_slice() else { panic!("{chains:?}") };
-    assert_eq!(good.filter_chain_match.as_ref().map(|m| m.server_names.clone()), Some(vec!["good.test".into()]));
+    assert_eq!(
+        good.filter_chain_match.as_ref().map(|m| m.server_names.clone()),
+        Some(vec!["good.test".into()])
+    );
 
     let mut none = two_certificates();
     none.certificates.clear();
@@ -277,10 +288,12 @@ fn escaped_slashes_are_kept_unless_the_configuration_says_otherwise() {
     ] {
         let mesh = one_backend();
         let config = LowerConfig { escaped_slashes: choice, access_log: false, ..Default::default() };
-        let set = lower(&mesh.resolve(&redirect()), &mesh.backends, &mesh.certificates, &config);
+        let set = mesh.lower_with(&redirect(), &config);
         let listeners: BTreeMap<String, Listener> = all(&set);
         let chain = &listeners["gateway/default/web/80"].filter_chains[0];
-        let Some(ConfigType::TypedConfig(manager)) = &chain.filters[0].config_type else { panic!("no filter") };
+        let Some(ConfigType::TypedConfig(manager)) = &chain.filters[0].config_type else {
+            panic!("no filter")
+        };
         let manager: HttpConnectionManager = decode(manager).expect("decodes");
         assert_eq!(manager.path_with_escaped_slashes_action, expected as i32);
         assert!(manager.access_log.is_empty());

@@ -1,9 +1,15 @@
-//! Server and client over a unix socket.
+//! Server and client over a unix socket here; resolving, lowering and golden files in the modules.
 
 // Clippy knows tests by their attribute; the helpers in the harness are tests too.
 #![allow(clippy::unwrap_used)]
 
+mod envoy;
+mod golden;
 mod harness;
+mod lower;
+mod mesh;
+mod properties;
+mod resolve;
 
 use mesh_xds_proto::type_urls;
 

@@ -50,8 +50,11 @@ impl Mesh {
     }
 
     pub(crate) fn lower(&self, config: &ResolveConfig) -> ResourceSet {
-        let effective = self.resolve(config);
-        lower(&effective, &self.backends, &self.certificates, &LowerConfig::default())
+        self.lower_with(config, &LowerConfig::default())
+    }
+
+    pub(crate) fn lower_with(&self, config: &ResolveConfig, choices: &LowerConfig) -> ResourceSet {
+        lower(&self.resolve(config), &self.backends, &self.certificates, choices)
     }
 
     /// Gives an object addresses.
@@ -77,14 +80,7 @@ impl Mesh {
         self
     }
 
-    pub(crate) fn tls(
-        mut self,
-        object: &Origin,
-        section: &str,
-        port: u16,
-        host: &str,
-        secret: &str,
-    ) -> Self {
+    pub(crate) fn tls(mut self, object: &Origin, section: &str, port: u16, host: &str, secret: &str) -> Self {
         let mut row = listener(object, section, port, host);
         row.protocol = ListenerProtocol::Https;
         row.tls = Some(ListenerTls { certificates: vec![name(secret)] });
@@ -133,8 +129,10 @@ impl Mesh {
             })
             .collect();
         list.sort();
-        let row =
-            ServiceBackends { service: name(service), ports: BTreeMap::from([((port, Protocol::Tcp), list)]) };
+        let row = ServiceBackends {
+            service: name(service),
+            ports: BTreeMap::from([((port, Protocol::Tcp), list)]),
+        };
         self.backends.insert(row.service.clone(), Arc::new(row));
         self
     }

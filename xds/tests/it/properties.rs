@@ -16,12 +16,12 @@ const HOSTS: [&str; 8] =
     ["*", "*.test", "*.a.test", "a.test", "b.test", "x.a.test", "y.x.a.test", "*.x.a.test"];
 const MESHES: u64 = 200;
 
-fn pick<'a, T>(rng: &mut Rng, of: &'a [T]) -> &'a T {
-    &of[rng.usize(..of.len())]
+fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> T {
+    of[rng.usize(..of.len())]
 }
 
 fn random_match(rng: &mut Rng) -> RouteMatch {
-    let path = *pick(rng, &["/", "/a", "/a/b", "/c"]);
+    let path = pick(rng, &["/", "/a", "/a/b", "/c"]);
     let mut matches = match rng.u8(..4) {
         0 => exact(path),
         1 => regex(path),
@@ -38,7 +38,7 @@ fn random_match(rng: &mut Rng) -> RouteMatch {
 
 fn random_action(rng: &mut Rng) -> Action {
     match rng.u8(..5) {
-        0 => Action::Redirect(redirect_to(*pick(rng, &[None, Some("https")]), *pick(rng, &[None, Some(81)]))),
+        0 => Action::Redirect(redirect_to(pick(rng, &[None, Some("https")]), pick(rng, &[None, Some(81)]))),
         1 => split(vec![backend("default/s1:80", rng.u32(..3)), invalid_backend(rng.u32(..3))]),
         2 => to("default/s1:80"),
         _ => to("default/s0:80"),
@@ -47,9 +47,11 @@ fn random_action(rng: &mut Rng) -> Action {
 
 /// Gateways and Ingresses on a few addresses, routes on their listeners and on Services.
 fn random_mesh(rng: &mut Rng) -> Mesh {
-    let mut mesh = Mesh::default()
-        .service("default/s0", 80, &["10.96.0.1", "fd00::1"])
-        .service("default/s1", 80, &["203.0.113.1"]);
+    let mut mesh = Mesh::default().service("default/s0", 80, &["10.96.0.1", "fd00::1"]).service(
+        "default/s1",
+        80,
+        &["203.0.113.1"],
+    );
     let mut parents: Vec<(Origin, RouteParent)> = Vec::new();
     for index in 0..rng.usize(1..5) {
         let name = format!("default/o{index}");
@@ -60,7 +62,7 @@ fn random_mesh(rng: &mut Rng) -> Mesh {
         }
         for section in 0..rng.usize(1..4) {
             let section = format!("l{section}");
-            let (host, port) = (*pick(rng, &HOSTS), *pick(rng, &[80, 443, 8080, 81]));
+            let (host, port) = (pick(rng, &HOSTS), pick(rng, &[80, 443, 8080, 81]));
             mesh = if rng.bool() {
                 mesh.listener(&owner, &section, port, host)
             } else {
@@ -72,13 +74,13 @@ fn random_mesh(rng: &mut Rng) -> Mesh {
     for index in 0..rng.usize(..8) {
         let origin = http_route(&format!("default/r{index}"), rng.i64(0..3));
         let mut chosen: Vec<RouteParent> =
-            (0..rng.usize(1..3)).map(|_| pick(rng, &parents).1.clone()).collect();
+            (0..rng.usize(1..3)).map(|_| parents[rng.usize(..parents.len())].1.clone()).collect();
         if rng.u8(..4) == 0 {
             chosen.push(on_service(pick(rng, &["default/s0", "default/s1", "default/none"]), 80));
         }
         chosen.sort();
         chosen.dedup();
-        let hosts: Vec<&str> = (0..rng.usize(..3)).map(|_| *pick(rng, &HOSTS)).collect();
+        let hosts: Vec<&str> = (0..rng.usize(..3)).map(|_| pick(rng, &HOSTS)).collect();
         let rules = (0..rng.usize(1..4))
             .map(|_| rule((0..rng.usize(1..3)).map(|_| random_match(rng)).collect(), random_action(rng)))
             .collect();
@@ -150,7 +152,10 @@ fn no_address_host_or_match_has_two_owners() {
                 assert!(listener.addresses.iter().all(|a| addresses.insert(*a)), "seed {seed}");
                 let mut server_names = BTreeSet::new();
                 for chain in &listener.chains {
-                    assert!(effective.route_tables.iter().any(|t| t.name == chain.route_table), "seed {seed}");
+                    assert!(
+                        effective.route_tables.iter().any(|t| t.name == chain.route_table),
+                        "seed {seed}"
+                    );
                     let of_chain = chain.tls.iter().flat_map(|tls| &tls.hosts);
                     assert!(of_chain.into_iter().all(|h| server_names.insert(h)), "seed {seed}");
                 }

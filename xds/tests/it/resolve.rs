@@ -106,14 +106,18 @@ fn matches_that_differ_in_a_header_do_not_conflict_whatever_the_order_of_headers
     let at = |name: &str, age, m| {
         route(&http_route(name, age), &[on(&web, "http")], &[], vec![rule(vec![m], to("default/a:80"))])
     };
-    let different = one_gateway()
-        .route(at("default/a", 1, with(&[("x", "1")])))
-        .route(at("default/b", 2, with(&[("x", "2")])));
+    let different = one_gateway().route(at("default/a", 1, with(&[("x", "1")]))).route(at(
+        "default/b",
+        2,
+        with(&[("x", "2")]),
+    ));
     assert!(different.resolve(&redirect()).conditions.is_empty());
 
-    let same = one_gateway()
-        .route(at("default/a", 1, with(&[("x", "1"), ("y", "1")])))
-        .route(at("default/b", 2, with(&[("y", "1"), ("x", "1")])));
+    let same = one_gateway().route(at("default/a", 1, with(&[("x", "1"), ("y", "1")]))).route(at(
+        "default/b",
+        2,
+        with(&[("y", "1"), ("x", "1")]),
+    ));
     assert_eq!(same.resolve(&redirect()).conditions.len(), 1);
 }
 
@@ -317,10 +321,7 @@ fn an_object_with_addresses_of_both_families_has_one_listener() {
         .iter()
         .map(|frontend| format!("{} {} {}", frontend.address, frontend.port, frontend.listener))
         .collect();
-    assert_eq!(
-        frontends,
-        ["203.0.113.1 80 gateway/default/web/80", "2001:db8::1 80 gateway/default/web/80"]
-    );
+    assert_eq!(frontends, ["203.0.113.1 80 gateway/default/web/80", "2001:db8::1 80 gateway/default/web/80"]);
 }
 
 #[test]
@@ -348,8 +349,7 @@ fn objects_that_share_only_some_addresses_have_a_listener_for_those() {
 #[test]
 fn objects_that_share_a_claim_keep_the_listener_name_when_one_more_comes() {
     let (a, b) = (ingress("default/a", 1), ingress("default/b", 2));
-    let one =
-        Mesh::default().listener(&a, "http", 80, "*").share(&a, "ingress").assign(&a, &["203.0.113.1"]);
+    let one = Mesh::default().listener(&a, "http", 80, "*").share(&a, "ingress").assign(&a, &["203.0.113.1"]);
     let two = one.clone().listener(&b, "http", 80, "*").share(&b, "ingress").assign(&b, &["203.0.113.1"]);
     let name = |mesh: &Mesh| mesh.resolve(&redirect()).listeners[0].name.clone();
     assert_eq!(name(&one), "shared/ingress/80");
@@ -490,14 +490,19 @@ fn one_certificate_makes_one_chain_and_two_for_one_host_are_a_conflict() {
 #[test]
 fn redirects_name_the_port_that_gateway_api_asks_for() {
     // Listener port, scheme of the redirect, its port, host of the route -> port, host that is written.
-    let check = |port: u16, scheme: Option<&str>, to_port: Option<u16>, hostname: &str, expected: (Option<u16>, Option<&str>)| {
+    let check = |port: u16,
+                 scheme: Option<&str>,
+                 to_port: Option<u16>,
+                 hostname: &str,
+                 expected: (Option<u16>, Option<&str>)| {
         let web = gateway("default/web");
-        let mesh = Mesh::default().assign(&web, &["203.0.113.1"]).listener(&web, "l", port, "*").route(route(
-            &http_route("default/r", 1),
-            &[on(&web, "l")],
-            &[hostname],
-            vec![rule(vec![prefix("/")], Action::Redirect(redirect_to(scheme, to_port)))],
-        ));
+        let mesh =
+            Mesh::default().assign(&web, &["203.0.113.1"]).listener(&web, "l", port, "*").route(route(
+                &http_route("default/r", 1),
+                &[on(&web, "l")],
+                &[hostname],
+                vec![rule(vec![prefix("/")], Action::Redirect(redirect_to(scheme, to_port)))],
+            ));
         let effective = mesh.resolve(&redirect());
         let table = format!("gateway/default/web/{port}/http");
         let Action::Redirect(Redirect { port: found, hostname: found_host, .. }) =
@@ -543,7 +548,11 @@ fn what_a_proxy_would_refuse_is_left_out_with_a_condition() {
     let web = gateway("default/web");
     let mut bad = rule(vec![prefix("/a?b"), prefix("/good/"), prefix("no-slash")], to("default/a:80"));
     bad.request_headers = HeaderMutation {
-        set: vec![("host".into(), "b.test".into()), ("x bad".into(), "1".into()), ("x-ok".into(), "1".into())],
+        set: vec![
+            ("host".into(), "b.test".into()),
+            ("x bad".into(), "1".into()),
+            ("x-ok".into(), "1".into()),
+        ],
         add: vec![("x-line".into(), "a\r\nb".into()), ("x-gone".into(), "1".into())],
         remove: vec![":path".into(), "x-gone".into()],
     };
@@ -559,7 +568,10 @@ fn what_a_proxy_would_refuse_is_left_out_with_a_condition() {
     let Action::Forward(forward) = &rule.action else { panic!("no forward") };
     assert_eq!(forward.rewrite.hostname.as_deref(), Some("b.test"));
     let [condition] = effective.conditions.as_slice() else { panic!("{:?}", effective.conditions) };
-    assert_eq!((condition.kind.as_str(), condition.reason.as_str()), ("PartiallyInvalid", "UnsupportedValue"));
+    assert_eq!(
+        (condition.kind.as_str(), condition.reason.as_str()),
+        ("PartiallyInvalid", "UnsupportedValue")
+    );
     assert!(condition.message.ends_with("and 2 more"), "{}", condition.message);
 }
 

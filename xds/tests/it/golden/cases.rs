@@ -12,7 +12,7 @@ use crate::mesh::{
 };
 
 /// Name, input and configuration of each case, by name.
-pub(super) fn all() -> Vec<(&'static str, Mesh, ResolveConfig)> {
+pub(crate) fn all() -> Vec<(&'static str, Mesh, ResolveConfig)> {
     vec![
         ("certificate-missing", certificate_missing(), redirect()),
         ("conflict-host-and-path", conflict(), redirect()),
@@ -72,14 +72,23 @@ fn conflict() -> Mesh {
     let (a, b) = (http_route("default/younger", 20), http_route("other/older", 10));
     let parent = [on(&gateway("default/web"), TABLE_PARENT)];
     web()
-        .route(route(&a, &parent, &["echo.test"], vec![rule(vec![prefix("/"), exact("/own")], to("default/echo:80"))]))
+        .route(route(
+            &a,
+            &parent,
+            &["echo.test"],
+            vec![rule(vec![prefix("/"), exact("/own")], to("default/echo:80"))],
+        ))
         .route(route(&b, &parent, &["echo.test"], vec![rule(vec![prefix("/")], to("other/echo:80"))]))
 }
 
 fn endpoints_terminating() -> Mesh {
     web_route(vec![rule(
         vec![prefix("/")],
-        split(vec![backend("default/echo:80", 1), backend("default/last:80", 1), backend("default/none:80", 1)]),
+        split(vec![
+            backend("default/echo:80", 1),
+            backend("default/last:80", 1),
+            backend("default/none:80", 1),
+        ]),
     )])
     .service("default/last", 80, &["10.96.0.2"])
     .service("default/none", 80, &["10.96.0.3"])
@@ -297,7 +306,13 @@ fn plain_listeners() -> Mesh {
         .service("default/echo", 80, &["10.96.0.1"])
         .route(route(
             &http_route("default/echo", 1),
-            &[on(&web, "http"), on(&web, "https"), on(&web, "high"), on(&web, "low"), on_service("default/echo", 80)],
+            &[
+                on(&web, "http"),
+                on(&web, "https"),
+                on(&web, "high"),
+                on(&web, "low"),
+                on_service("default/echo", 80),
+            ],
             &[],
             vec![rule(vec![prefix("/")], to("default/echo:80"))],
         ))

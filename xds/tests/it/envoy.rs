@@ -1,0 +1,212 @@
+//! The same resources in a real Envoy, whose path is in `MILLRACE_ENVOY` (1.40 was used).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use mesh_model::l7::{Action, Respond};
+use mesh_xds::lower::LowerConfig;
+use mesh_xds::resolve::ResolveConfig;
+use mesh_xds::server::ResourceSet;
+use mesh_xds_proto::json;
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::golden;
+use crate::harness::{Agent, soon};
+use crate::mesh::{Mesh, ingress, ingress_route, prefix, rule};
+
+/// The binary, or a loud word that the test did not run.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests has to see that one did not run")]
+fn envoy(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("MILLRACE_ENVOY").map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("SKIPPED: {test}: MILLRACE_ENVOY does not name an Envoy binary");
+    }
+    path
+}
+
+/// Resources of a type as JSON, by name.
+fn of_type(set: &ResourceSet, short: &str) -> Map<String, Value> {
+    set.iter()
+        .filter(|(url, ..)| url.ends_with(&format!(".{short}")))
+        .map(|(_, name, body)| {
+            let mut value = json::encode_any(body).expect("our own resources can be printed");
+            value.as_object_mut().expect("an object").remove("@type");
+            (name.to_owned(), value)
+        })
+        .collect()
+}
+
+/// Puts in place what a listener would ask the server for.
+fn inline(value: &mut Value, tables: &Map<String, Value>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(rds) = fields.remove("rds") {
+                let name = rds["route_config_name"].as_str().expect("a name");
+                fields.insert("route_config".to_owned(), tables[name].clone());
+            }
+            // Without a source, the name is one of the static secrets.
+            fields.remove("sds_config");
+            fields.values_mut().for_each(|value| inline(value, tables));
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| inline(value, tables)),
+        _ => {}
+    }
+}
+
+/// A bootstrap that holds everything, so that Envoy's validation sees everything.
+fn static_bootstrap(set: &ResourceSet, pem: &Path) -> Value {
+    let (tables, assignments) = (of_type(set, "RouteConfiguration"), of_type(set, "ClusterLoadAssignment"));
+    let mut listeners = of_type(set, "Listener");
+    listeners.values_mut().for_each(|listener| inline(listener, &tables));
+    let mut clusters = of_type(set, "Cluster");
+    for (name, cluster) in &mut clusters {
+        let fields = cluster.as_object_mut().expect("an object");
+        let eds = fields.remove("eds_cluster_config").expect("clusters are EDS");
+        let mut assignment = assignments[eds["service_name"].as_str().expect("a name")].clone();
+        assignment["cluster_name"] = json!(name);
+        fields.insert("type".to_owned(), json!("STATIC"));
+        fields.insert("load_assignment".to_owned(), assignment);
+    }
+    let secrets: Vec<Value> = of_type(set, "Secret")
+        .keys()
+        .map(|name| {
+            json!({ "name": name, "tls_certificate": {
+                "certificate_chain": { "filename": pem.join("chain.pem") },
+                "private_key": { "filename": pem.join("key.pem") },
+            }})
+        })
+        .collect();
+    json!({ "static_resources": {
+        "listeners": listeners.values().collect::<Vec<_>>(),
+        "clusters": clusters.values().collect::<Vec<_>>(),
+        "secrets": secrets,
+    }})
+}
+
+/// A certificate that Envoy can read; those of the golden cases are words.
+fn make_certificate(folder: &Path) {
+    let status = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "1", "-subj", "/CN=test", "-keyout", "key.pem", "-out", "chain.pem"])
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .status()
+        .expect("openssl runs");
+    assert!(status.success());
+}
+
+#[test]
+fn every_golden_case_is_valid_in_a_real_envoy() {
+    let Some(envoy) = envoy("every_golden_case_is_valid_in_a_real_envoy") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    make_certificate(folder.path());
+    let mut wrong = Vec::new();
+    for (name, mesh, config) in golden::cases::all() {
+        let bootstrap = static_bootstrap(&golden::resources(name, &mesh, &config), folder.path());
+        let path = folder.path().join(format!("{name}.json"));
+        std::fs::write(&path, bootstrap.to_string()).expect("the bootstrap can be written");
+        let output = Command::new(&envoy)
+            .args(["--mode", "validate", "--log-level", "error", "--base-id", "4071", "-c"])
+            .arg(&path)
+            .output()
+            .expect("Envoy runs");
+        if !output.status.success() {
+            wrong.push(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A mesh on two free ports of this machine, served in plain mode.
+fn answering_mesh() -> (Mesh, ResolveConfig, u16) {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (http, https) = (free(), free());
+    let address = |socket: &std::net::TcpListener| socket.local_addr().expect("bound");
+    let config = ResolveConfig::Plain { http: address(&http), https: address(&https) };
+    let shop = ingress("default/shop", 1);
+    let action = Action::Respond(Respond { status: 418, body: "from the mesh".to_owned() });
+    let mesh = Mesh::default().listener(&shop, "http", 80, "*").route(ingress_route(
+        &shop,
+        &["http"],
+        &["*.shop.test"],
+        vec![rule(vec![prefix("/tea")], action)],
+    ));
+    (mesh, config, address(&http).port())
+}
+
+/// Asks until the listener is there, then returns the whole answer.
+async fn get(port: u16, host: &str, path: &str) -> String {
+    soon(async {
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", port)).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("Envoy reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("Envoy answers");
+        answer
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
+    let Some(envoy) = envoy("a_real_envoy_takes_the_mesh_over_delta_ads_and_answers") else { return };
+    let agent = Agent::start();
+    let (mesh, config, port) = answering_mesh();
+    let choices = LowerConfig { access_log: false, ..Default::default() };
+    let revision = agent.cache.publish(mesh.lower_with(&config, &choices)).revision;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let bootstrap = json!({
+        "node": { "id": "envoy", "cluster": "mesh" },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds" } }],
+            },
+            "cds_config": { "ads": {}, "resource_api_version": "V3" },
+            "lds_config": { "ads": {}, "resource_api_version": "V3" },
+        },
+        "static_resources": { "clusters": [{
+            "name": "xds",
+            "type": "STATIC",
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                    "explicit_http_config": { "http2_protocol_options": {} },
+                },
+            },
+            "load_assignment": { "cluster_name": "xds", "endpoints": [{ "lb_endpoints": [{ "endpoint": {
+                "address": { "pipe": { "path": agent.socket() } },
+            }}]}]},
+        }]},
+    });
+    let path = folder.path().join("bootstrap.json");
+    std::fs::write(&path, bootstrap.to_string()).expect("the bootstrap can be written");
+    let log = std::fs::File::create(folder.path().join("envoy.log")).expect("a log");
+    let _child = tokio::process::Command::new(envoy)
+        .args(["--log-level", "warning", "--concurrency", "1", "--use-dynamic-base-id", "-c"])
+        .arg(&path)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("Envoy starts");
+
+    let answer = get(port, "a.shop.test:8080", "/tea/green").await;
+    assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("from the mesh"), "{answer}");
+    assert!(answer.contains("server: millrace"), "{answer}");
+    for (host, path) in [("a.b.shop.test", "/tea"), ("a.shop.test", "/teapot"), ("other.test", "/tea")] {
+        let answer = get(port, host, path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{host}{path}: {answer}");
+    }
+    agent.settled(revision).await;
+    assert!(agent.handle.rejections().is_empty());
+}
