@@ -86,13 +86,19 @@ impl Assignment<'_> {
     fn report_overlaps(&mut self) {
         for (index, pool) in self.pools.iter().enumerate() {
             let earlier = self.pools[..index].iter().find(|other| {
-                other.blocks.iter().any(|a| pool.blocks.iter().any(|b| a.first <= b.last && b.first <= a.last))
+                other
+                    .blocks
+                    .iter()
+                    .any(|a| pool.blocks.iter().any(|b| a.first <= b.last && b.first <= a.last))
             });
             let (status, reason, message) = match earlier {
                 Some(other) => (
                     ConditionStatus::True,
                     "cidr_overlap",
-                    format!("spec.blocks overlap with those of {}: take the range out of one", other.origin.object),
+                    format!(
+                        "spec.blocks overlap with those of {}: take the range out of one",
+                        other.origin.object
+                    ),
                 ),
                 None => (ConditionStatus::False, "resolved", String::new()),
             };
@@ -155,12 +161,20 @@ impl Assignment<'_> {
             return self.record(claim, given, "from a CiliumLoadBalancerIPPool");
         }
         if self.selecting(claim).next().is_some() {
-            return self.refuse(claim, "out_of_ips", "no address is left in the pools that select it: widen \
-                 spec.blocks of a CiliumLoadBalancerIPPool or remove what is not needed");
+            return self.refuse(
+                claim,
+                "out_of_ips",
+                "no address is left in the pools that select it: widen \
+                 spec.blocks of a CiliumLoadBalancerIPPool or remove what is not needed",
+            );
         }
         if config.node.is_empty() {
-            return self.refuse(claim, "no_pool", "no CiliumLoadBalancerIPPool selects it: add one, set \
-                 spec.addresses, or start the agent with --address");
+            return self.refuse(
+                claim,
+                "no_pool",
+                "no CiliumLoadBalancerIPPool selects it: add one, set \
+                 spec.addresses, or start the agent with --address",
+            );
         }
         self.record(claim, config.node.iter().copied().collect(), "the node's own, as no pool selects it");
     }

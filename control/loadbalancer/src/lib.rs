@@ -11,8 +11,8 @@ mod plan;
 mod reconcile;
 mod tables;
 
-pub use assign::{Assigned, AssignConfig, assign};
+pub use assign::{AssignConfig, Assigned, assign};
 pub use derive::desired_frontends;
-pub use plan::{LbMapEntries, plan_frontend};
+pub use plan::{LbMapEntries, PlanError, plan_frontend};
 pub use reconcile::FrontendTarget;
 pub use tables::{Frontend, FrontendKey, FrontendKind};

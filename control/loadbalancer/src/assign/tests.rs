@@ -86,8 +86,7 @@ fn what_is_asked_for_by_name_wins_over_what_another_had() {
 fn a_sharing_group_gets_the_same_addresses() {
     let shared = |name| AddressClaim { shared: Some("cilium-ingress".to_owned()), ..claim(name) };
     let pools = [pool("192.0.2.1", "192.0.2.9")];
-    let assigned =
-        assign(&[shared("a"), shared("b")], &pools, &BTreeMap::new(), &AssignConfig::default());
+    let assigned = assign(&[shared("a"), shared("b")], &pools, &BTreeMap::new(), &AssignConfig::default());
     assert_eq!(given(&assigned, "a"), given(&assigned, "b"));
 }
 
