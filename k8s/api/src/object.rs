@@ -78,6 +78,12 @@ impl Object {
         }
     }
 
+    /// True when both are one and the same object in memory, which tells cheaply that nothing changed.
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        let address = |object: &Self| each!(object, stored => Arc::as_ptr(stored).cast::<()>());
+        address(self) == address(other)
+    }
+
     /// `metadata`.
     pub fn metadata(&self) -> &ObjectMeta {
         each!(self, stored => stored.object.metadata())

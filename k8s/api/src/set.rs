@@ -66,6 +66,23 @@ impl ObjectSet {
         }
     }
 
+    /// The object of this kind and name; the namespace does not matter for cluster-scoped kinds.
+    pub fn get(&self, kind: Kind, name: &NamespacedName) -> Option<Object> {
+        match kind {
+            Kind::Namespace => self.namespaces.get(&name.name).cloned().map(Object::Namespace),
+            Kind::Secret => self.secrets.get(name).cloned().map(Object::Secret),
+            Kind::Service => self.services.get(name).cloned().map(Object::Service),
+            Kind::EndpointSlice => self.endpoint_slices.get(name).cloned().map(Object::EndpointSlice),
+            Kind::IngressClass => self.ingress_classes.get(&name.name).cloned().map(Object::IngressClass),
+            Kind::Ingress => self.ingresses.get(name).cloned().map(Object::Ingress),
+            Kind::GatewayClass => self.gateway_classes.get(&name.name).cloned().map(Object::GatewayClass),
+            Kind::Gateway => self.gateways.get(name).cloned().map(Object::Gateway),
+            Kind::HttpRoute => self.http_routes.get(name).cloned().map(Object::HttpRoute),
+            Kind::ReferenceGrant => self.reference_grants.get(name).cloned().map(Object::ReferenceGrant),
+            Kind::LbPool => self.lb_pools.get(&name.name).cloned().map(Object::LbPool),
+        }
+    }
+
     /// Takes the object of this kind and name out, if it is in.
     pub fn remove(&mut self, kind: Kind, name: &NamespacedName) {
         match kind {
