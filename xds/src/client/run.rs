@@ -74,7 +74,7 @@ impl<S: ConfigSink> Client<S> {
     }
 
     fn disconnected(&self, status: &Status) {
-        let error = status.to_string();
+        let error = format!("{}: {}", status.code().description(), status.message());
         self.status.send_modify(|status| {
             let (since, attempts) = match status {
                 ConnectionStatus::Connected { .. } => {

@@ -8,6 +8,8 @@ use mesh_xds_proto::{Any, Struct, Value, any, decode, rpc::Status, struct_value:
 const INVALID_ARGUMENT: i32 = 3;
 /// A NACK may refuse a thousand resources; logs and the wire need not carry all words.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// A foreign text about many resources is remembered for each of them.
+const MAX_REMEMBERED_BYTES: usize = 2 * 1024;
 
 /// The `error_detail` of a NACK: the messages joined for people and for other servers, and by name
 /// in `details` (a `google.protobuf.Struct`) for ours.
@@ -37,17 +39,19 @@ pub(super) fn by_resource<'a>(
     sent: impl Iterator<Item = &'a str> + Clone,
 ) -> BTreeMap<String, String> {
     if let Some(details) = status.details.iter().find_map(from_details) {
-        return sent.filter_map(|name| Some((name.to_owned(), details.get(name)?.clone()))).collect();
+        return sent
+            .filter_map(|name| Some((name.to_owned(), shortened(details.get(name)?).to_owned())))
+            .collect();
     }
-    let named: BTreeMap<String, String> = sent
-        .clone()
-        .filter(|name| names(&status.message, name))
-        .map(|name| (name.to_owned(), status.message.clone()))
-        .collect();
-    if named.is_empty() {
-        return sent.map(|name| (name.to_owned(), status.message.clone())).collect();
-    }
-    named
+    let refused = |name: &str| (name.to_owned(), shortened(&status.message).to_owned());
+    let named: BTreeMap<String, String> =
+        sent.clone().filter(|name| names(&status.message, name)).map(refused).collect();
+    if named.is_empty() { sent.map(refused).collect() } else { named }
+}
+
+/// The beginning of a text, as much as is worth remembering or logging.
+pub(super) fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_REMEMBERED_BYTES)]
 }
 
 fn from_details(detail: &Any) -> Option<BTreeMap<String, String>> {

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectI
 
 use super::{
     cache::{ResourceCache, Snapshot},
+    rejection,
     session::{Session, SessionLimits},
     status::{Registration, ServerHandle},
 };
@@ -134,7 +135,7 @@ impl ClientStream {
             tracing::warn!(
                 node = state.node_id,
                 type_url = request.type_url,
-                error = error.message,
+                error = rejection::shortened(&error.message),
                 "proxy refused resources, its last good ones stay"
             );
         }

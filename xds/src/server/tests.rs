@@ -304,6 +304,14 @@ fn a_refusal_in_words_is_about_the_names_in_it_or_about_all() {
 }
 
 #[test]
+fn a_long_refusal_is_remembered_in_part() {
+    let text = "ä".repeat(1 << 20);
+    let status = rpc::Status { code: 3, message: text, details: Vec::new() };
+    let refused = rejection::by_resource(&status, ["a"].into_iter());
+    assert_eq!(refused["a"].len(), 2048);
+}
+
+#[test]
 fn an_answer_to_an_older_response_is_ignored() {
     let cache = ResourceCache::default();
     cache.publish(set(&[(CDS, "a", "1")]));

@@ -9,6 +9,9 @@ use serde_path_to_error::{Path, Track};
 use super::{JsonError, walk};
 use crate::{Any, TypeUrl, descriptors};
 
+/// As prost limits messages. A tree can come from anywhere, and reading it is recursive.
+const MAX_DEPTH: usize = 100;
+
 /// Reads JSON with `@type`.
 ///
 /// # Errors
@@ -49,7 +52,7 @@ pub fn decode_any_yaml(text: &str) -> Result<Any, JsonError> {
 /// # Errors
 /// As [`decode_any`].
 pub fn decode<M: TypeUrl>(text: &str) -> Result<M, JsonError> {
-    from_text(descriptor_of::<M>()?, text).map(typed)
+    typed(&from_text(descriptor_of::<M>()?, text)?)
 }
 
 /// Reads a JSON tree of a message whose type is known, without `@type`.
@@ -57,7 +60,7 @@ pub fn decode<M: TypeUrl>(text: &str) -> Result<M, JsonError> {
 /// # Errors
 /// As [`decode_any_value`].
 pub fn decode_value<M: TypeUrl>(value: &Value) -> Result<M, JsonError> {
-    from_tree(&descriptor_of::<M>()?, value).map(typed)
+    typed(&from_tree(&descriptor_of::<M>()?, value)?)
 }
 
 fn descriptor_of<M: TypeUrl>() -> Result<MessageDescriptor, JsonError> {
@@ -69,9 +72,23 @@ fn descriptor_of<M: TypeUrl>() -> Result<MessageDescriptor, JsonError> {
     })
 }
 
-fn typed<M: TypeUrl>(message: DynamicMessage) -> M {
-    M::decode(message.encode_to_vec().as_slice())
-        .expect("the descriptors and the structs come from one descriptor set")
+/// The struct of a dynamic message: they come from one descriptor set, so only depth can fail.
+fn typed<M: TypeUrl>(message: &DynamicMessage) -> Result<M, JsonError> {
+    M::decode(message.encode_to_vec().as_slice()).map_err(|_| too_deep())
+}
+
+fn too_deep() -> JsonError {
+    JsonError { path: String::new(), place: None, message: format!("nested deeper than {MAX_DEPTH} levels") }
+}
+
+/// Whether a tree has more levels than this. Looks no deeper itself.
+fn is_deeper(tree: &Value, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1) else { return true };
+    match tree {
+        Value::Array(items) => items.iter().any(|item| is_deeper(item, levels)),
+        Value::Object(fields) => fields.values().any(|field| is_deeper(field, levels)),
+        _ => false,
+    }
 }
 
 fn from_text(descriptor: MessageDescriptor, text: &str) -> Result<DynamicMessage, JsonError> {
@@ -95,6 +112,9 @@ fn from_text(descriptor: MessageDescriptor, text: &str) -> Result<DynamicMessage
 }
 
 fn from_tree(descriptor: &MessageDescriptor, tree: &Value) -> Result<DynamicMessage, JsonError> {
+    if is_deeper(tree, MAX_DEPTH) {
+        return Err(too_deep());
+    }
     tracked(descriptor, tree)
         .map_err(|(error, path)| walk::describe(descriptor, tree, path.as_ref(), &error, None))
 }

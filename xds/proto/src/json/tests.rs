@@ -216,6 +216,23 @@ fn the_descriptors_are_those_of_the_linked_envoy_types() {
     assert!(lock.contains(&linked), "set ENVOY_TYPES in build.rs to the version in Cargo.lock");
 }
 
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    let nested = |levels: usize| {
+        let mut tree = json!({ "any": true });
+        (0..levels).for_each(|_| tree = json!({ "not_rule": tree.take() }));
+        super::decode_value::<crate::rbac::Permission>(&tree)
+    };
+    assert!(nested(50).is_ok());
+    // The first is JSON deep enough for serde_json and too deep for prost.
+    for levels in [110, 2_000] {
+        assert_eq!(nested(levels).unwrap_err().to_string(), "nested deeper than 100 levels");
+    }
+    let text = "[".repeat(100_000);
+    assert!(decode_any(&text).is_err());
+    assert!(decode_any_yaml(&text).is_err());
+}
+
 proptest! {
     #[test]
     fn random_text_never_panics(text in ".{0,200}") {
