@@ -11,7 +11,7 @@ use crate::api;
 use crate::conflict;
 use crate::context::Context;
 use crate::listener::{self, ListenerState};
-use crate::report::{Conditions, Refusal, count, join};
+use crate::report::{Conditions, Refusal, count, join, join_texts};
 
 const ADDRESSES: [&str; 2] = ["lbipam.cilium.io/ips", "io.cilium/lb-ipam-ips"];
 
@@ -117,8 +117,7 @@ impl Gateway {
 
     fn add_conditions(&self, served: usize, out: &mut Translation) {
         let mut said = Conditions::new(&self.origin, ConditionScope::Object);
-        let obstacles: Vec<String> = self.listeners.iter().filter_map(ListenerState::obstacle).collect();
-        let obstacles = obstacles.join("; ");
+        let obstacles = join_texts(self.listeners.iter().filter_map(ListenerState::obstacle).collect());
         if let Some(refusal) = &self.refused {
             said.add("Accepted", false, refusal.reason, refusal.text());
             said.add("Programmed", false, "Invalid", refusal.text());

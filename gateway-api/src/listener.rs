@@ -2,6 +2,7 @@
 
 use mesh_model::address::LabelSelector;
 use mesh_model::l7::{Listener, ListenerKey, ListenerProtocol, ListenerTls};
+use mesh_model::secret::TlsCertificate;
 use mesh_model::{Hostname, NamespacedName, Note, Origin};
 
 use crate::api::{
@@ -259,7 +260,16 @@ fn read_tls(
             Refusal::new(field, "RefNotPermitted", advice)
         } else {
             match context.certificates.get(&name) {
-                Some(Ok(_)) => {
+                Some(Ok(certificate)) => {
+                    if let Some(wanted) =
+                        state.hostname.as_ref().filter(|wanted| !is_for(certificate, wanted))
+                    {
+                        let names = certificate.dns_names.join(", ");
+                        let message = format!(
+                            "the certificate in Secret {name} is for {names}, not for {wanted}; clients will refuse it"
+                        );
+                        notes.push(Refusal::new(&field, "CertificateNameMismatch", message).note(gateway));
+                    }
                     if !state.certificates.contains(&name) {
                         state.certificates.push(name);
                     }
@@ -278,5 +288,21 @@ fn read_tls(
             }
         };
         state.unresolved.push(refusal);
+    }
+}
+
+/// True when the certificate has a name for the host. Its wildcards stand for one label (RFC 9525, section
+/// 6.3), those of a listener for any number.
+fn is_for(certificate: &TlsCertificate, wanted: &Hostname) -> bool {
+    let names = &certificate.dns_names;
+    let wildcard = |suffix: &str| names.iter().any(|name| name.strip_prefix("*.") == Some(suffix));
+    match wanted {
+        // Nothing is known about names, or about the hosts that clients will ask for.
+        _ if names.is_empty() => true,
+        Hostname::Any => true,
+        Hostname::Wildcard(suffix) => wildcard(suffix),
+        Hostname::Exact(host) => {
+            names.contains(host) || host.split_once('.').is_some_and(|(_, parent)| wildcard(parent))
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_model::l7::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
-use regex::Regex;
+use mesh_model::l7::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch, check_expression};
 
 use crate::api::{
     HttpRouteRulesMatches, HttpRouteRulesMatchesHeadersType, HttpRouteRulesMatchesMethod,
@@ -107,18 +106,11 @@ fn check_path(path: &str, field: &str) -> Result<(), Refusal> {
 }
 
 fn check_regex(text: &str, field: &str) -> Result<(), Refusal> {
-    // Alone first: "a)|(b" is only an expression between the brackets that make it match the whole value.
-    match Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$"))) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            // The last line holds the reason, without the drawing of the place.
-            let report = error.to_string();
-            let reason = report.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            let message =
-                format!("{text:?} is not a regular expression ({reason}); mend it or use another type");
-            Err(Refusal::new(format!("{field}.value"), REASON, message))
-        }
-    }
+    check_expression(text).map_err(|reason| {
+        let message =
+            format!("{text:?} is not a regular expression to use ({reason}); mend it or use another type");
+        Refusal::new(format!("{field}.value"), REASON, message)
+    })
 }
 
 fn method_name(method: &HttpRouteRulesMatchesMethod) -> &'static str {

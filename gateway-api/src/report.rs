@@ -34,9 +34,21 @@ impl Refusal {
     }
 }
 
-/// All texts in one, separated by semicolons.
+/// How many complaints a message spells out: the API bounds messages.
+const SPELLED_OUT: usize = 8;
+
+/// The first texts in one, separated by semicolons.
 pub(crate) fn join<'a>(refusals: impl IntoIterator<Item = &'a Refusal>) -> String {
-    let texts: Vec<String> = refusals.into_iter().map(Refusal::text).collect();
+    join_texts(refusals.into_iter().map(Refusal::text).collect())
+}
+
+/// The same for texts.
+pub(crate) fn join_texts(mut texts: Vec<String>) -> String {
+    let more = texts.len().saturating_sub(SPELLED_OUT);
+    texts.truncate(SPELLED_OUT);
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
     texts.join("; ")
 }
 

@@ -117,7 +117,11 @@ fn add_conditions(origin: &Origin, parent: &Parent, rules: &Rules, out: &mut Tra
         Err(refusal) => said.add("Accepted", false, refusal.reason, refusal.text()),
     }
     if parent.attachment.is_ok() && !rules.refused.is_empty() {
-        let message = format!("Dropped Rule {}", join(&rules.refused));
+        // The specification asks for the first two words.
+        let message = format!(
+            "Dropped Rule {}; a dropped rule answers 500 where its matches are valid",
+            join(&rules.refused)
+        );
         said.add("PartiallyInvalid", true, "UnsupportedValue", message);
     }
     match rules.unresolved.first() {

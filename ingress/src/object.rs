@@ -1,5 +1,6 @@
 //! One Ingress of ours to its rows.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_k8s_api::networking::{Ingress, IngressRule, IngressSpec};
@@ -82,6 +83,7 @@ impl Reader<'_> {
         for (index, rule) in spec.rules.iter().flatten().enumerate() {
             planned.extend(self.plan_rule(rule, &format!("spec.rules[{index}]"), report));
         }
+        report_duplicates(&planned, report);
         if let Some(default) = &spec.default_backend {
             let field = "spec.defaultBackend";
             let action = backend::action(default, self.namespace, field, self.input.services, report);
@@ -280,6 +282,26 @@ fn append_default(planned: &mut [PlannedRoute], default: &Rule) {
     for route in planned.iter_mut().rev() {
         if route.host != Hostname::Any && done.insert(route.host.clone()) {
             route.rules.push(default.clone());
+        }
+    }
+}
+
+/// Two equal paths of one host: the first is served, which the owner of the second should know.
+fn report_duplicates(planned: &[PlannedRoute], report: &mut Report) {
+    let mut first: BTreeMap<(&Hostname, &RouteMatch), &str> = BTreeMap::new();
+    for route in planned {
+        for rule in &route.rules {
+            for matched in &rule.matches {
+                match first.entry((&route.host, matched)) {
+                    Entry::Vacant(entry) => drop(entry.insert(&rule.field)),
+                    Entry::Occupied(entry) => report.add(
+                        Effect::Warned,
+                        &rule.field,
+                        "DuplicatePath",
+                        format!("has the same host and path as {}, which is served; remove one", entry.get()),
+                    ),
+                }
+            }
         }
     }
 }

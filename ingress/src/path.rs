@@ -1,8 +1,7 @@
 //! Paths of an Ingress.
 
 use mesh_k8s_api::networking::HTTPIngressPath;
-use mesh_model::l7::PathMatch;
-use regex::Regex;
+use mesh_model::l7::{PathMatch, check_expression};
 
 /// Why a path cannot be matched: the field below the path's own, and what to do about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,15 +25,12 @@ pub(crate) fn path_match(path: &HTTPIngressPath) -> Result<PathMatch, PathError>
             Ok(PathMatch::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.to_owned()))
         }
         "ImplementationSpecific" if text.is_empty() => Ok(PathMatch::default()),
-        // Alone first: "a)|(b" is only an expression between the brackets that make it match the whole path.
-        "ImplementationSpecific" => match Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")))
-        {
-            Ok(_) => Ok(PathMatch::Regex(text.to_owned())),
-            Err(error) => Err(PathError {
+        "ImplementationSpecific" => match check_expression(text) {
+            Ok(()) => Ok(PathMatch::Regex(text.to_owned())),
+            Err(reason) => Err(PathError {
                 field: ".path",
                 message: format!(
-                    "{text:?} is not a regular expression ({}); mend it, or use pathType Prefix or Exact",
-                    reason(&error)
+                    "{text:?} is not a regular expression to use ({reason}); mend it, or use pathType Prefix or Exact"
                 ),
             }),
         },
@@ -66,13 +62,6 @@ fn check_absolute(path: &str) -> Result<(), PathError> {
         }
     }
     Ok(())
-}
-
-/// The last line of the library's report, which holds the reason without the drawing of the place.
-fn reason(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, Note, Origin, Severity};
 
+/// How many complaints a message spells out: the API bounds messages.
+const SPELLED_OUT: usize = 8;
+
 /// What a complaint means for the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -91,13 +94,19 @@ impl Report {
         self.complaints.iter().find(|complaint| complaint.effect == effect).map(|complaint| complaint.reason)
     }
 
+    /// The first complaints in one text; the notes have all.
     fn join(&self, effect: Effect) -> String {
-        let texts: Vec<String> = self
+        let mut texts: Vec<String> = self
             .complaints
             .iter()
             .filter(|complaint| complaint.effect == effect)
             .map(|complaint| format!("{}: {}", complaint.field, complaint.message))
             .collect();
+        let more = texts.len().saturating_sub(SPELLED_OUT);
+        texts.truncate(SPELLED_OUT);
+        if more > 0 {
+            texts.push(format!("and {more} more"));
+        }
         texts.join("; ")
     }
 }

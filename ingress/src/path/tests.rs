@@ -32,8 +32,16 @@ fn what_cannot_be_matched_names_the_field_and_the_reason() {
         ("Exact", "", ".path \"\" does not start with '/'"),
         ("Prefix", "/a//b", ".path \"/a//b\" contains \"//\""),
         ("Exact", "/a/..", ".path \"/a/..\" ends in \"/..\""),
-        ("ImplementationSpecific", "/a(", ".path \"/a(\" is not a regular expression (unclosed group)"),
-        ("ImplementationSpecific", "/a)|(b", ".path \"/a)|(b\" is not a regular expression"),
+        (
+            "ImplementationSpecific",
+            "/a(",
+            ".path \"/a(\" is not a regular expression to use (unclosed group)",
+        ),
+        (
+            "ImplementationSpecific",
+            "/a)|(b",
+            ".path \"/a)|(b\" is not a regular expression to use (unopened group)",
+        ),
         ("", "/a", ".pathType is missing"),
         ("Regex", "/a", ".pathType \"Regex\" is not known"),
     ];

@@ -3,10 +3,12 @@
 //! North-south and east-west are the same rows; only a route's parent differs (a listener, or a port of a
 //! Service). Translators make [`Translation`]s; conflicts are sorted out later, where rows are resolved.
 
+mod expression;
 mod listener;
 mod route;
 mod translation;
 
+pub use expression::{EXPRESSION_SIZE_LIMIT, check_expression};
 pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerTls};
 pub use route::{
     Action, Forward, HeaderMatch, HeaderMutation, MatchPrecedence, PathMatch, PathRewrite, QueryMatch,

@@ -85,7 +85,7 @@ pub enum PathMatch {
     /// By whole path elements: `/a` matches `/a`, `/a/` and `/a/b`, not `/ab`. Without a trailing slash,
     /// but for `/` itself, which matches everything.
     Prefix(String),
-    /// A regular expression that has to match the whole path; it compiles.
+    /// A regular expression that has to match the whole path; [`super::check_expression`] takes it.
     Regex(String),
 }
 
@@ -100,7 +100,7 @@ impl Default for PathMatch {
 pub enum ValueMatch {
     /// Equal.
     Exact(String),
-    /// A regular expression that has to match the whole value; it compiles.
+    /// A regular expression that has to match the whole value; [`super::check_expression`] takes it.
     Regex(String),
 }
 
