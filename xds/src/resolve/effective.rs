@@ -82,7 +82,7 @@ pub struct Chain {
 /// TLS of a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChainTls {
-    /// Server names that choose the chain; [`Hostname::Any`] takes what no other chain takes.
+    /// Server names that choose the chain, or [`Hostname::Any`] alone, which takes what no other chain takes.
     pub hosts: Vec<Hostname>,
     /// Secrets, in order of preference.
     pub certificates: Vec<NamespacedName>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mesh_model::Hostname;
 use mesh_model::l7::{Action, Listener, PathMatch, RouteMatch};
+use mesh_model::origin::ObjectKey;
 
 use super::Attached;
 use super::conditions::{Conditions, Problem};
@@ -29,14 +30,20 @@ pub(super) fn listener_table<'a>(
     conditions: &mut Conditions,
 ) -> RouteTable {
     let mut hosts: BTreeMap<Hostname, HostClaims<'a>> = BTreeMap::new();
+    let mut of_object: BTreeMap<&ObjectKey, Vec<&Hostname>> = BTreeMap::new();
+    for row in rows {
+        of_object.entry(&row.key.object).or_default().push(&row.hostname);
+    }
     for row in rows {
         // Even without routes: a request for this host must not fall to a less specific listener.
         hosts.entry(row.hostname.clone()).or_default();
-        let siblings: Vec<&Hostname> = rows
-            .iter()
-            .filter(|other| other.key.object == row.key.object && narrower(&other.hostname, &row.hostname))
-            .map(|other| &other.hostname)
-            .collect();
+        let siblings: Vec<&Hostname> = match &row.hostname {
+            Hostname::Exact(_) => Vec::new(),
+            wide => {
+                let others = of_object.get(&row.key.object).into_iter().flatten();
+                others.copied().filter(|other| narrower(other, wide)).collect()
+            }
+        };
         for &index in attached.listeners.get(&row.key).into_iter().flatten() {
             let prepared = &attached.routes[index];
             let any = [Hostname::Any];

@@ -196,14 +196,19 @@ fn tls_chains(rows: &[&Listener], route_table: &str, conditions: &mut Conditions
             conditions.add(row.origin.clone(), Problem::CertificateConflict, message);
         }
     }
-    let mut by_secrets: BTreeMap<(&[NamespacedName], u32), Vec<Hostname>> = BTreeMap::new();
+    // The chain for every host is on its own: it is chosen last, while a name beside it in the same chain
+    // would have to be chosen before wildcards of other chains.
+    let mut by_secrets: BTreeMap<(&[NamespacedName], u32, bool), Vec<Hostname>> = BTreeMap::new();
     for (host, row) in by_host {
         let certificates = row.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
-        by_secrets.entry((certificates, row.trusted_hops)).or_default().push(host.clone());
+        by_secrets
+            .entry((certificates, row.trusted_hops, *host == Hostname::Any))
+            .or_default()
+            .push(host.clone());
     }
     let mut chains: Vec<Chain> = by_secrets
         .into_iter()
-        .map(|((certificates, trusted_hops), hosts)| Chain {
+        .map(|((certificates, trusted_hops, _), hosts)| Chain {
             tls: Some(ChainTls { hosts, certificates: certificates.to_vec() }),
             trusted_hops,
             route_table: route_table.to_owned(),

@@ -1,20 +1,26 @@
 //! The same resources in a real Envoy, whose path is in `MILLRACE_ENVOY` (1.40 was used).
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mesh_model::l7::{Action, Respond};
+use mesh_model::l7::{Action, PathRewrite, Respond};
+use mesh_model::service::BackendState;
 use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
 use mesh_xds::server::ResourceSet;
 use mesh_xds_proto::json;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::golden;
 use crate::harness::{Agent, soon};
-use crate::mesh::{Mesh, ingress, ingress_route, prefix, rule};
+use crate::mesh::{
+    Mesh, backend as backend_of, ingress, ingress_route, invalid_backend, prefix, redirect_to, rewrite, rule,
+    split, to,
+};
 
 /// The binary, or a loud word that the test did not run.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests has to see that one did not run")]
@@ -119,21 +125,68 @@ fn every_golden_case_is_valid_in_a_real_envoy() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A mesh on two free ports of this machine, served in plain mode.
-fn answering_mesh() -> (Mesh, ResolveConfig, u16) {
+/// Path of a request, prefix of the match, replacement, path that the backend sees.
+const REWRITES: [(&str, &str, &str, &str); 7] = [
+    ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+    ("/foo/bar?q=/foo", "/foo", "/", "/bar?q=/foo"),
+    ("/foo", "/foo", "/", "/"),
+    ("/foo/", "/foo", "/xyz/", "/xyz/"),
+    ("/x", "/", "/bar", "/bar/x"),
+    ("/foo/x", "/foo", "/a\\1/", "/a\\1/x"),
+    ("/a//./b/../c", "/", "/", "/a/c"),
+];
+
+/// A mesh on two free ports of this machine, served in plain mode, with a backend on `backend`.
+fn answering_mesh(backend: SocketAddr) -> (Mesh, ResolveConfig, u16) {
     let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let (http, https) = (free(), free());
     let address = |socket: &std::net::TcpListener| socket.local_addr().expect("bound");
     let config = ResolveConfig::Plain { http: address(&http), https: address(&https) };
+
     let shop = ingress("default/shop", 1);
-    let action = Action::Respond(Respond { status: 418, body: "from the mesh".to_owned() });
-    let mesh = Mesh::default().listener(&shop, "http", 80, "*").route(ingress_route(
-        &shop,
-        &["http"],
-        &["*.shop.test"],
-        vec![rule(vec![prefix("/tea")], action)],
-    ));
+    let on_host = |host: &str, rules| ingress_route(&shop, &["http"], &[host], rules);
+    let tea = Action::Respond(Respond { status: 418, body: "from the mesh".to_owned() });
+    let mut echo = rule(vec![prefix("/")], to("default/echo:80"));
+    echo.response_headers.set.push(("x-share".to_owned(), "100%".to_owned()));
+    let mut moved = redirect_to(Some("https"), None);
+    moved.path = Some(PathRewrite::Prefix("/".to_owned()));
+    let mut mesh = Mesh::default()
+        .listener(&shop, "http", 80, "*")
+        .service("default/echo", 80, &[])
+        .backends("default/echo", 80, &[(&backend.to_string(), BackendState::Active)])
+        .route(on_host("*.shop.test", vec![rule(vec![prefix("/tea")], tea)]))
+        .route(on_host("echo.test", vec![echo]))
+        .route(on_host("moved.test", vec![rule(vec![prefix("/old")], Action::Redirect(moved))]))
+        .route(on_host(
+            "half.test",
+            vec![rule(vec![prefix("/")], split(vec![backend_of("default/echo:80", 1), invalid_backend(1)]))],
+        ));
+    for (index, (_, matched, replacement, _)) in REWRITES.iter().enumerate() {
+        let action = rewrite("default/echo:80", PathRewrite::Prefix((*replacement).to_owned()));
+        mesh = mesh.route(on_host(&format!("r{index}.test"), vec![rule(vec![prefix(matched)], action)]));
+    }
     (mesh, config, address(&http).port())
+}
+
+/// Answers every request with its target.
+async fn echo(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            while let Ok(1..) = stream.read_buf(&mut head).await {
+                if !head.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                let text = String::from_utf8_lossy(&head);
+                let target = text.split(' ').nth(1).unwrap_or_default();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{target}", target.len());
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+                head.clear();
+            }
+        });
+    }
 }
 
 /// Asks until the listener is there, then returns the whole answer.
@@ -158,7 +211,9 @@ async fn get(port: u16, host: &str, path: &str) -> String {
 async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
     let Some(envoy) = envoy("a_real_envoy_takes_the_mesh_over_delta_ads_and_answers") else { return };
     let agent = Agent::start();
-    let (mesh, config, port) = answering_mesh();
+    let backend = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let (mesh, config, port) = answering_mesh(backend.local_addr().expect("bound"));
+    let backend = tokio::spawn(echo(backend));
     let choices = LowerConfig { access_log: false, ..Default::default() };
     let revision = agent.cache.publish(mesh.lower_with(&config, &choices)).revision;
 
@@ -207,6 +262,24 @@ async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
         let answer = get(port, host, path).await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{host}{path}: {answer}");
     }
+    for (index, (path, _, _, expected)) in REWRITES.iter().enumerate() {
+        let answer = get(port, &format!("r{index}.test"), path).await;
+        assert_eq!(answer.split("\r\n\r\n").nth(1), Some(*expected), "{answer}");
+    }
+    let answer = get(port, "echo.test", "/").await;
+    assert!(answer.contains("x-share: 100%\r\n"), "{answer}");
+    let answer = get(port, &format!("moved.test:{port}"), "/old/x?q").await;
+    let ResolveConfig::Plain { https, .. } = config else { unreachable!("plain mode") };
+    assert!(answer.contains(&format!("location: https://moved.test:{}/x?q", https.port())), "{answer}");
+
+    let mut statuses = BTreeMap::<String, u32>::new();
+    for _ in 0..60 {
+        let status = get(port, "half.test", "/").await[9..12].to_owned();
+        *statuses.entry(status).or_default() += 1;
+    }
+    assert_eq!(statuses.keys().collect::<Vec<_>>(), ["200", "500"], "one backend of two cannot be used");
+
     agent.settled(revision).await;
     assert!(agent.handle.rejections().is_empty());
+    backend.abort();
 }

@@ -474,6 +474,7 @@ fn one_certificate_makes_one_chain_and_two_for_one_host_are_a_conflict() {
         .tls(&old, "a", 443, "a.test", "default/one")
         .tls(&old, "b", 443, "b.test", "default/one")
         .tls(&old, "c", 443, "*.c.test", "default/two")
+        .tls(&old, "any", 443, "*", "default/one")
         .tls(&new, "https-a.test", 443, "a.test", "default/three");
     let effective = mesh.resolve(&redirect());
     let chains: Vec<Vec<String>> = effective.listeners[0]
@@ -481,7 +482,7 @@ fn one_certificate_makes_one_chain_and_two_for_one_host_are_a_conflict() {
         .iter()
         .map(|chain| chain.tls.as_ref().expect("TLS").hosts.iter().map(ToString::to_string).collect())
         .collect();
-    assert_eq!(chains, [vec!["*.c.test"], vec!["a.test", "b.test"]]);
+    assert_eq!(chains, [vec!["*"], vec!["*.c.test"], vec!["a.test", "b.test"]]);
     let [condition] = effective.conditions.as_slice() else { panic!("{:?}", effective.conditions) };
     assert_eq!((condition.reason.as_str(), &condition.origin.object), ("CertificateConflict", &new.object));
     assert!(condition.message.contains("Gateway default/old"));
