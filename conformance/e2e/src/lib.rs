@@ -1,0 +1,10 @@
+//! The whole product on real parts: an agent and a proxy on a node with pods and a client outside.
+//!
+//! In: programs, kernel object, manifests. Out: a running [`Stack`] that tests and the demo send traffic
+//! through and ask questions of, taken down when dropped. Start with `stack.rs`. Threads: those of the echo
+//! backends.
+
+mod cgroup;
+mod stack;
+
+pub use stack::{Backend, Stack, StackOptions};
