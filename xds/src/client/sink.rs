@@ -1,6 +1,6 @@
 //! What the owner of the configuration implements.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use mesh_xds_proto::Any;
 
@@ -23,7 +23,7 @@ pub trait ConfigSink: Send {
 }
 
 /// One resource as the server sent it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct DeltaResource {
     /// Unique within its type.
     pub name: String,
@@ -31,6 +31,18 @@ pub struct DeltaResource {
     pub version: String,
     /// The message.
     pub body: Any,
+}
+
+/// Without the body, which may hold a private key.
+impl fmt::Debug for DeltaResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeltaResource")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("type_url", &self.body.type_url)
+            .field("bytes", &self.body.value.len())
+            .finish()
+    }
 }
 
 /// What became of a response.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 
 /// All resources that one node should have, by type and name. Sorted, so that equal sets are equal
 /// bytes.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ResourceSet {
     types: BTreeMap<String, BTreeMap<String, Any>>,
 }
@@ -41,14 +42,32 @@ impl ResourceSet {
     }
 }
 
+/// Names only: bodies may hold private keys.
+impl fmt::Debug for ResourceSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.types.iter().map(|(type_url, bodies)| (type_url, bodies.keys()))).finish()
+    }
+}
+
 /// One resource of a snapshot.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Resource {
     /// 64 bits of SHA-256 over the canonical body, as hex: the same content has the same version,
     /// also after the server was restarted.
     pub version: String,
     /// Canonical: maps sorted.
     pub body: Any,
+}
+
+/// Without the body, which may hold a private key.
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("version", &self.version)
+            .field("type_url", &self.body.type_url)
+            .field("bytes", &self.body.value.len())
+            .finish()
+    }
 }
 
 /// The resources of one type by name.

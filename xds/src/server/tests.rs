@@ -461,6 +461,19 @@ fn publishing_says_what_it_changed() {
 }
 
 #[test]
+fn debug_output_names_resources_and_shows_no_body() {
+    let cache = ResourceCache::default();
+    let secret = set(&[(SDS, "web", "AAAA")]);
+    let shown_set = format!("{secret:?}");
+    cache.publish(secret);
+    for shown in [shown_set, format!("{cache:?}"), format!("{:?}", cache.snapshot())] {
+        // How the bytes of the content are printed in a `Vec<u8>`.
+        assert!(!shown.contains("65, 65, 65"), "{shown}");
+        assert!(shown.contains("web"), "{shown}");
+    }
+}
+
+#[test]
 fn the_order_of_a_hash_map_is_no_change() {
     let cache = ResourceCache::default();
     let publish = |names: &mut dyn Iterator<Item = u32>| {
