@@ -61,11 +61,12 @@ fn read_filters(
         seen.push(&filter.r#type);
         match (&filter.r#type, &filter.request_header_modifier, &filter.response_header_modifier) {
             (HttpRouteRulesBackendRefsFiltersType::RequestHeaderModifier, Some(given), _) => {
-                backend.request_headers = modifier!(given).read(&format!("{field}.requestHeaderModifier"))?;
+                backend.request_headers =
+                    modifier!(Other, given).read(&format!("{field}.requestHeaderModifier"))?;
             }
             (HttpRouteRulesBackendRefsFiltersType::ResponseHeaderModifier, _, Some(given)) => {
                 backend.response_headers =
-                    modifier!(given).read(&format!("{field}.responseHeaderModifier"))?;
+                    modifier!(Other, given).read(&format!("{field}.responseHeaderModifier"))?;
             }
             (kind, ..) => {
                 let message = format!(

@@ -45,10 +45,12 @@ pub(crate) fn read(
             &filter.url_rewrite,
         ) {
             (HttpRouteRulesFiltersType::RequestHeaderModifier, Some(given), ..) => {
-                read.request_headers = modifier!(given).read(&format!("{field}.requestHeaderModifier"))?;
+                read.request_headers =
+                    modifier!(RuleRequest, given).read(&format!("{field}.requestHeaderModifier"))?;
             }
             (HttpRouteRulesFiltersType::ResponseHeaderModifier, _, Some(given), ..) => {
-                read.response_headers = modifier!(given).read(&format!("{field}.responseHeaderModifier"))?;
+                read.response_headers =
+                    modifier!(Other, given).read(&format!("{field}.responseHeaderModifier"))?;
             }
             (HttpRouteRulesFiltersType::RequestRedirect, _, _, Some(given), _) => {
                 read.redirect = Some(redirect(given, matches, &format!("{field}.requestRedirect"))?);

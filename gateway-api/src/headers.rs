@@ -16,8 +16,18 @@ pub(crate) fn check_name(name: &str, field: &str) -> Result<String, Refusal> {
     Ok(name.to_ascii_lowercase())
 }
 
+/// What a modifier changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Requests of a whole rule, where setting Host is a rewrite of the host.
+    RuleRequest,
+    /// Anything else.
+    Other,
+}
+
 /// A header modifier as the API has it, at rule and at backend.
 pub(crate) struct Modifier<'a> {
+    pub(crate) place: Place,
     pub(crate) set: Vec<(&'a str, &'a str)>,
     pub(crate) add: Vec<(&'a str, &'a str)>,
     pub(crate) remove: &'a [String],
@@ -25,8 +35,9 @@ pub(crate) struct Modifier<'a> {
 
 /// Takes a modifier out of one of the API's generated types, which differ in name alone.
 macro_rules! modifier {
-    ($given:expr) => {
+    ($place:ident, $given:expr) => {
         $crate::headers::Modifier {
+            place: $crate::headers::Place::$place,
             set: $given.set.iter().flatten().map(|h| (h.name.as_str(), h.value.as_str())).collect(),
             add: $given.add.iter().flatten().map(|h| (h.name.as_str(), h.value.as_str())).collect(),
             remove: $given.remove.as_deref().unwrap_or_default(),
@@ -40,25 +51,25 @@ impl Modifier<'_> {
     pub(crate) fn read(&self, field: &str) -> Result<HeaderMutation, Refusal> {
         let mut remove: Vec<String> = Vec::new();
         for (index, name) in self.remove.iter().enumerate() {
-            let name = check_changed_name(name, &format!("{field}.remove[{index}]"))?;
+            let name = check_changed_name(name, Place::Other, &format!("{field}.remove[{index}]"))?;
             if !remove.contains(&name) {
                 remove.push(name);
             }
         }
         Ok(HeaderMutation {
-            set: pairs(&self.set, &format!("{field}.set"))?,
-            add: pairs(&self.add, &format!("{field}.add"))?,
+            set: pairs(&self.set, self.place, &format!("{field}.set"))?,
+            add: pairs(&self.add, Place::Other, &format!("{field}.add"))?,
             remove,
         })
     }
 }
 
 /// Of several entries for one name the first counts, as the specification has it.
-fn pairs(given: &[(&str, &str)], field: &str) -> Result<Vec<(String, String)>, Refusal> {
+fn pairs(given: &[(&str, &str)], place: Place, field: &str) -> Result<Vec<(String, String)>, Refusal> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for (index, (name, value)) in given.iter().enumerate() {
         let field = format!("{field}[{index}]");
-        let name = check_changed_name(name, &field)?;
+        let name = check_changed_name(name, place, &field)?;
         if !value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
             let message = format!("{value:?} has control characters, which no header may; take them out");
             return Err(Refusal::new(format!("{field}.value"), REASON, message));
@@ -70,11 +81,11 @@ fn pairs(given: &[(&str, &str)], field: &str) -> Result<Vec<(String, String)>, R
     Ok(pairs)
 }
 
-/// Host decides where a request goes, so it is changed by URLRewrite and by nothing else.
-fn check_changed_name(name: &str, field: &str) -> Result<String, Refusal> {
+/// Host decides where a request goes: it can be set for a rule, which is what URLRewrite does, and nothing else.
+fn check_changed_name(name: &str, place: Place, field: &str) -> Result<String, Refusal> {
     let name = check_name(name, field)?;
-    if name == "host" {
-        let message = "the Host header cannot be changed here; use a URLRewrite filter with a hostname";
+    if name == "host" && place != Place::RuleRequest {
+        let message = "the Host header can only be set, and only for a whole rule; use a URLRewrite filter";
         return Err(Refusal::new(format!("{field}.name"), REASON, message));
     }
     Ok(name)

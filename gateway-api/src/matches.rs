@@ -92,7 +92,7 @@ fn check_path(path: &str, field: &str) -> Result<(), Refusal> {
     if !path.starts_with('/') {
         return error(format!("{path:?} does not start with '/'; write an absolute path"));
     }
-    for part in ["//", "/./", "/../", "%2f", "%2F", "#"] {
+    for part in ["//", "/./", "/../", "%2f", "%2F", "?", "#"] {
         if path.contains(part) {
             return error(format!("{path:?} contains {part:?}, which no normalised path does; take it out"));
         }

@@ -1,6 +1,8 @@
 //! Which Ingress objects are ours.
 
+use mesh_k8s_api::Stored;
 use mesh_k8s_api::networking::{Ingress, IngressClass};
+use mesh_model::Note;
 
 use crate::report::{Effect, Report};
 
@@ -21,9 +23,14 @@ pub(crate) struct Classes {
 impl Classes {
     /// Reads the classes. A class is ours by the name of the configuration (compared literally, as Cilium
     /// does, whether or not the object exists) or by our controller name.
-    pub(crate) fn read<'a>(class_name: &str, classes: impl Iterator<Item = &'a IngressClass>) -> Self {
+    pub(crate) fn read<'a>(
+        class_name: &str,
+        classes: impl Iterator<Item = &'a Stored<IngressClass>>,
+        notes: &mut Vec<Note>,
+    ) -> Self {
         let mut read = Self { ours: vec![class_name.to_owned()], ..Self::default() };
-        for class in classes {
+        for stored in classes {
+            let class = &stored.object;
             let name = class.metadata.name.clone().unwrap_or_default();
             let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref());
             if name == class_name || controller == Some(CONTROLLER) {
@@ -31,6 +38,12 @@ impl Classes {
                 let marked = annotations.and_then(|annotations| annotations.get(DEFAULT_ANNOTATION));
                 read.default |= marked.is_some_and(|value| value == "true");
                 read.ours.push(name);
+                if class.spec.as_ref().is_some_and(|spec| spec.parameters.is_some()) {
+                    let mut report = Report::default();
+                    let message = "has no meaning for this controller; remove it".to_owned();
+                    report.add(Effect::Warned, "spec.parameters", "NoEffect", message);
+                    notes.extend(report.into_notes(&stored.origin()));
+                }
             } else {
                 read.others.push(name);
             }

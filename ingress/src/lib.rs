@@ -85,9 +85,9 @@ impl Default for Config {
 
 /// Translates all Ingress objects that are ours. Costs time linear in the size of the objects.
 pub fn translate(input: &Input<'_>, config: &Config) -> Translation {
-    let classes =
-        Classes::read(&config.class_name, input.objects.ingress_classes.values().map(|class| &class.object));
     let mut out = Translation::default();
+    let classes = input.objects.ingress_classes.values().map(|stored| &**stored);
+    let classes = Classes::read(&config.class_name, classes, &mut out.notes);
     for stored in input.objects.ingresses.values() {
         let origin = stored.origin();
         let mut report = Report::default();
