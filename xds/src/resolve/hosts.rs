@@ -119,7 +119,12 @@ fn entries<'a>(claims: &HostClaims<'a>) -> Vec<Entry<'a>> {
         for (rule, ready) in prepared.rules.iter().enumerate() {
             for (matched, matches) in ready.matches.iter().enumerate() {
                 entries.push(Entry {
-                    key: OrderKey::new(precedence, matches, &prepared.route.origin, Place { rule, matched }),
+                    key: OrderKey::new(
+                        precedence,
+                        matches,
+                        (&prepared.route.origin, &prepared.field),
+                        Place { rule, matched },
+                    ),
                     one_label: *one_label,
                     matches,
                     rule: &ready.rule,
@@ -192,9 +197,14 @@ fn resolve_rule(rule: &Arc<EffectiveRule>, host: &Hostname, entrance: Entrance) 
 
 /// What the next wider host answers for hosts that lie deeper than one label below `host`.
 fn borrowed(host: &Hostname, built: &BTreeMap<&Hostname, EffectiveHost>) -> Vec<EffectiveRoute> {
-    let wider = built.iter().filter(|(other, _)| narrower(host, other));
-    let Some((_, wider)) = wider.max_by_key(|(other, _)| specificity(other)) else { return Vec::new() };
-    wider.deeper.as_ref().unwrap_or(&wider.routes).clone()
+    let Hostname::Wildcard(suffix) = host else { return Vec::new() };
+    let mut rest = suffix.as_str();
+    let wider = std::iter::from_fn(|| {
+        rest = rest.split_once('.')?.1;
+        Some(Hostname::Wildcard(rest.to_owned()))
+    });
+    let wider = wider.chain([Hostname::Any]).find_map(|wider| built.get(&wider));
+    wider.map(|wider| wider.deeper.as_ref().unwrap_or(&wider.routes).clone()).unwrap_or_default()
 }
 
 /// Where the host names of a listener and a route meet. A route's wildcard for one label does not meet

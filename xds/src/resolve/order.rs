@@ -18,9 +18,24 @@ pub(super) struct OrderKey<'a> {
     headers: Reverse<usize>,
     query: Reverse<usize>,
     object: (i64, &'a NamespacedName, &'a str),
-    field: &'a str,
+    field: &'a FieldOrder,
     rule: usize,
     matched: usize,
+}
+
+/// A field path in the order of its object: `rules[2]` before `rules[10]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FieldOrder(Vec<(String, u64)>);
+
+impl FieldOrder {
+    /// Cuts a path behind each number.
+    pub(super) fn of(field: &str) -> Self {
+        let pieces = field.split_inclusive(']').map(|piece| {
+            let (text, number) = piece.rsplit_once('[').unwrap_or((piece, ""));
+            (text.to_owned(), number.trim_end_matches(']').parse().unwrap_or_default())
+        });
+        Self(pieces.collect())
+    }
 }
 
 /// Place of a match in its object.
@@ -33,11 +48,11 @@ pub(super) struct Place {
 }
 
 impl<'a> OrderKey<'a> {
-    /// The key of `matches`, made by the object `origin`.
+    /// The key of `matches`, made by the object `origin` at `field`.
     pub(super) fn new(
         precedence: MatchPrecedence,
         matches: &RouteMatch,
-        origin: &'a Origin,
+        (origin, field): (&'a Origin, &'a FieldOrder),
         place: Place,
     ) -> Self {
         let (path_rank, path_length) = path_rank(precedence, &matches.path);
@@ -48,7 +63,7 @@ impl<'a> OrderKey<'a> {
             headers: Reverse(matches.headers.len()),
             query: Reverse(matches.query.len()),
             object: origin.precedence(),
-            field: &origin.field,
+            field,
             rule: place.rule,
             matched: place.matched,
         }
@@ -70,4 +85,17 @@ fn path_rank(precedence: MatchPrecedence, path: &PathMatch) -> (u8, usize) {
 pub(super) fn common_precedence(kinds: impl IntoIterator<Item = MatchPrecedence>) -> MatchPrecedence {
     let ingress = kinds.into_iter().any(|kind| kind == MatchPrecedence::Ingress);
     if ingress { MatchPrecedence::Ingress } else { MatchPrecedence::GatewayApi }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FieldOrder;
+
+    #[test]
+    fn fields_order_by_number_and_then_by_text() {
+        let fields =
+            ["", "spec.defaultBackend", "spec.rules[2]", "spec.rules[10]", "spec.rules[10].http.paths[1]"];
+        let order: Vec<FieldOrder> = fields.iter().map(|field| FieldOrder::of(field)).collect();
+        assert!(order.is_sorted(), "{order:?}");
+    }
 }

@@ -6,11 +6,14 @@ use mesh_model::l7::{Action, HeaderMutation, PathMatch, Route, RouteMatch, Rule}
 
 use super::conditions::{Conditions, Problem};
 use super::effective::EffectiveRule;
+use super::order::FieldOrder;
 
 /// A route whose rules are ready.
 pub(super) struct PreparedRoute<'a> {
     /// The row.
     pub(super) route: &'a Route,
+    /// Its place in the object.
+    pub(super) field: FieldOrder,
     /// In the row's order.
     pub(super) rules: Vec<PreparedRule>,
 }
@@ -27,7 +30,7 @@ pub(super) struct PreparedRule {
 /// one refused entry would hold back the table that everybody shares.
 pub(super) fn prepare<'a>(route: &'a Route, conditions: &mut Conditions) -> PreparedRoute<'a> {
     let rules = route.rules.iter().map(|rule| prepare_rule(route, rule, conditions)).collect();
-    PreparedRoute { route, rules }
+    PreparedRoute { route, field: FieldOrder::of(&route.origin.field), rules }
 }
 
 fn prepare_rule(route: &Route, rule: &Rule, conditions: &mut Conditions) -> PreparedRule {

@@ -1,6 +1,7 @@
 //! The same resources in a real Envoy, whose path is in `MILLRACE_ENVOY` (1.40 was used).
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use mesh_model::service::BackendState;
 use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
 use mesh_xds::server::ResourceSet;
-use mesh_xds_proto::json;
+use mesh_xds_proto::{json, type_urls};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,11 +24,12 @@ use crate::mesh::{
 };
 
 /// The binary, or a loud word that the test did not run.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests has to see that one did not run")]
 fn envoy(test: &str) -> Option<PathBuf> {
     let path = std::env::var_os("MILLRACE_ENVOY").map(PathBuf::from);
     if path.is_none() {
-        eprintln!("SKIPPED: {test}: MILLRACE_ENVOY does not name an Envoy binary");
+        // Past the capture of the test harness: whoever runs the tests has to see it.
+        writeln!(io::stderr(), "SKIPPED: {test}: MILLRACE_ENVOY does not name an Envoy binary")
+            .expect("stderr is open");
     }
     path
 }
@@ -207,6 +209,55 @@ async fn get(port: u16, host: &str, path: &str) -> String {
     .await
 }
 
+/// An Envoy that takes everything from the agent; ended and cleaned up when dropped.
+struct RunningEnvoy {
+    _child: tokio::process::Child,
+    _folder: tempfile::TempDir,
+}
+
+impl RunningEnvoy {
+    fn start(binary: &Path, agent: &Agent) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bootstrap = json!({
+            "node": { "id": "envoy", "cluster": "mesh" },
+            "dynamic_resources": {
+                "ads_config": {
+                    "api_type": "DELTA_GRPC",
+                    "transport_api_version": "V3",
+                    "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds" } }],
+                },
+                "cds_config": { "ads": {}, "resource_api_version": "V3" },
+                "lds_config": { "ads": {}, "resource_api_version": "V3" },
+            },
+            "static_resources": { "clusters": [{
+                "name": "xds",
+                "type": "STATIC",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                        "explicit_http_config": { "http2_protocol_options": {} },
+                    },
+                },
+                "load_assignment": { "cluster_name": "xds", "endpoints": [{ "lb_endpoints": [{ "endpoint": {
+                    "address": { "pipe": { "path": agent.socket() } },
+                }}]}]},
+            }]},
+        });
+        let path = folder.path().join("bootstrap.json");
+        std::fs::write(&path, bootstrap.to_string()).expect("the bootstrap can be written");
+        let log = std::fs::File::create(folder.path().join("envoy.log")).expect("a log");
+        let child = tokio::process::Command::new(binary)
+            .args(["--log-level", "warning", "--concurrency", "1", "--use-dynamic-base-id", "-c"])
+            .arg(&path)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Envoy starts");
+        Self { _child: child, _folder: folder }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
     let Some(envoy) = envoy("a_real_envoy_takes_the_mesh_over_delta_ads_and_answers") else { return };
@@ -217,43 +268,7 @@ async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
     let choices = LowerConfig { access_log: false, ..Default::default() };
     let revision = agent.cache.publish(mesh.lower_with(&config, &choices)).revision;
 
-    let folder = tempfile::tempdir().expect("a folder");
-    let bootstrap = json!({
-        "node": { "id": "envoy", "cluster": "mesh" },
-        "dynamic_resources": {
-            "ads_config": {
-                "api_type": "DELTA_GRPC",
-                "transport_api_version": "V3",
-                "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds" } }],
-            },
-            "cds_config": { "ads": {}, "resource_api_version": "V3" },
-            "lds_config": { "ads": {}, "resource_api_version": "V3" },
-        },
-        "static_resources": { "clusters": [{
-            "name": "xds",
-            "type": "STATIC",
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": { "http2_protocol_options": {} },
-                },
-            },
-            "load_assignment": { "cluster_name": "xds", "endpoints": [{ "lb_endpoints": [{ "endpoint": {
-                "address": { "pipe": { "path": agent.socket() } },
-            }}]}]},
-        }]},
-    });
-    let path = folder.path().join("bootstrap.json");
-    std::fs::write(&path, bootstrap.to_string()).expect("the bootstrap can be written");
-    let log = std::fs::File::create(folder.path().join("envoy.log")).expect("a log");
-    let _child = tokio::process::Command::new(envoy)
-        .args(["--log-level", "warning", "--concurrency", "1", "--use-dynamic-base-id", "-c"])
-        .arg(&path)
-        .stdout(Stdio::null())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .expect("Envoy starts");
+    let _envoy = RunningEnvoy::start(&envoy, &agent);
 
     let answer = get(port, "a.shop.test:8080", "/tea/green").await;
     assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("from the mesh"), "{answer}");
@@ -282,4 +297,70 @@ async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
     agent.settled(revision).await;
     assert!(agent.handle.rejections().is_empty());
     backend.abort();
+}
+
+/// A listener that answers each connection with a word.
+fn word_listener(port: u16, word: &str) -> Value {
+    json!({
+        "@type": type_urls::LISTENER,
+        "address": { "socket_address": { "address": "127.0.0.1", "port_value": port } },
+        "filter_chains": [{ "filters": [{
+            "name": "word",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config",
+                "response": { "inline_string": word },
+            },
+        }]}],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_envoy_refuses_one_listener_and_uses_the_others() {
+    let Some(envoy) = envoy("a_real_envoy_refuses_one_listener_and_uses_the_others") else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let publish = |agent: &Agent, second: Value| {
+        let mut set = ResourceSet::default();
+        for (name, listener) in [("good", word_listener(port, "one")), ("bad", second)] {
+            set.insert(name, json::decode_any_value(&listener).expect("a listener"));
+        }
+        agent.cache.publish(set).revision
+    };
+    let hear = async || {
+        soon(async {
+            let mut word = String::new();
+            while word.is_empty() {
+                match TcpStream::connect(("127.0.0.1", port)).await {
+                    Ok(mut stream) => drop(stream.read_to_string(&mut word).await),
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                }
+            }
+            word
+        })
+        .await
+    };
+
+    let mut agent = Agent::start();
+    let mut bad = word_listener(0, "two");
+    // An HTTP filter where a network filter belongs.
+    bad["filter_chains"][0]["filters"][0]["typed_config"] =
+        json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" });
+    let revision = publish(&agent, bad);
+    let _envoy = RunningEnvoy::start(&envoy, &agent);
+    agent.settled(revision).await;
+    let rejections = agent.handle.rejections();
+    assert_eq!(rejections.len(), 1, "{rejections:?}");
+    assert_eq!((rejections[0].type_url.as_str(), rejections[0].name.as_str()), (type_urls::LISTENER, "bad"));
+    assert!(rejections[0].nack.message.contains("http.router.v3.Router"), "{rejections:?}");
+    assert_eq!(hear().await, "one");
+
+    // The agent restarts, then everything is right.
+    agent.stop().await;
+    assert_eq!(hear().await, "one");
+    agent.restart();
+    let revision = publish(&agent, word_listener(0, "two"));
+    agent.settled(revision).await;
+    assert_eq!(agent.handle.rejections(), []);
+    agent.settled(agent.cache.publish(ResourceSet::default()).revision).await;
 }
