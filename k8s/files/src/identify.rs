@@ -20,17 +20,17 @@ pub(crate) struct Identity {
 /// Why a value is no object that is read.
 pub(crate) enum Stranger {
     /// It cannot be told what it is meant to be.
-    Unclear(Finding),
+    Unclear(Box<Finding>),
     /// It is an object, of a kind that is not read.
-    Foreign(ObjectKey, Finding),
+    Foreign(Box<(ObjectKey, Finding)>),
     /// It is an object of a kind that is read, in a version that is not.
-    Version(Identity, Finding),
+    Version(Box<(Identity, Finding)>),
 }
 
 /// Reads `apiVersion`, `kind`, `metadata.namespace` and `metadata.name`.
 pub(crate) fn identify(value: &Value) -> Result<Identity, Stranger> {
     let unclear = |path: &str, message: &str, fix: &str| {
-        Stranger::Unclear(error(path, message.to_owned(), fix.to_owned()))
+        Stranger::Unclear(Box::new(error(path, message.to_owned(), fix.to_owned())))
     };
     let Some(object) = value.as_object() else {
         return Err(unclear(
@@ -53,7 +53,8 @@ pub(crate) fn identify(value: &Value) -> Result<Identity, Stranger> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let Some(found) = Kind::find(group, kind) else {
         let name = NamespacedName::new(namespace.unwrap_or_default(), name);
-        return Err(Stranger::Foreign(ObjectKey::new(group, kind, name), foreign(group, kind)));
+        let key = ObjectKey::new(group, kind, name);
+        return Err(Stranger::Foreign(Box::new((key, foreign(group, kind)))));
     };
     if name.is_empty() {
         return Err(unclear("metadata.name", "is missing or is no text", "give the object a name"));
@@ -63,7 +64,7 @@ pub(crate) fn identify(value: &Value) -> Result<Identity, Stranger> {
     if !found.versions().contains(&version) {
         let message = format!("version {version:?} of {found} is not read");
         let fix = format!("write `apiVersion: {}`", found.api_version());
-        return Err(Stranger::Version(identity, error("apiVersion", message, fix)));
+        return Err(Stranger::Version(Box::new((identity, error("apiVersion", message, fix)))));
     }
     Ok(identity)
 }

@@ -120,13 +120,15 @@ impl Reader<'_> {
                 Ok(identity) => self.object(&identity, document, value, &base, report),
                 Err(Stranger::Unclear(finding)) => {
                     self.damage.all = true;
-                    report.finding(None, &base, finding);
+                    report.finding(None, &base, *finding);
                 }
-                Err(Stranger::Foreign(key, finding)) => {
+                Err(Stranger::Foreign(foreign)) => {
+                    let (key, finding) = *foreign;
                     report.finding(Some(key.clone()), &base, finding);
                     self.damage.foreign.insert(key);
                 }
-                Err(Stranger::Version(identity, finding)) => {
+                Err(Stranger::Version(version)) => {
+                    let (identity, finding) = *version;
                     report.finding(Some(key(&identity)), &base, finding);
                     self.damage.refused.insert((identity.kind, identity.name));
                 }

@@ -151,11 +151,12 @@ fn check_rule(issues: &mut Issues<'_>, at: &str, rule: &HttpRouteRules) {
         };
         let (request, backend) =
             (read("request", &timeouts.request), read("backendRequest", &timeouts.backend_request));
-        if let (Some(request), Some(backend)) = (request, backend) {
-            if !request.is_zero() && backend.as_millis() > request.as_millis() {
-                let problem = "is longer than timeouts.request";
-                issues.error(format!("{at}.timeouts.backendRequest"), problem, "make it at most as long");
-            }
+        if let (Some(request), Some(backend)) = (request, backend)
+            && !request.is_zero()
+            && backend.as_millis() > request.as_millis()
+        {
+            let problem = "is longer than timeouts.request";
+            issues.error(format!("{at}.timeouts.backendRequest"), problem, "make it at most as long");
         }
     }
 }

@@ -72,10 +72,10 @@ fn check_block(issues: &mut Issues<'_>, at: &str, block: &LbPoolBlock) {
     };
     let first = address("start", start);
     let last = block.stop.as_ref().and_then(|stop| address("stop", stop));
-    if let (Some(first), Some(last)) = (first, last) {
-        if first.is_ipv4() != last.is_ipv4() || first > last {
-            let problem = format!("{last} does not follow {first}");
-            issues.error(format!("{at}.stop"), problem, "write start and stop of one family, in order");
-        }
+    if let (Some(first), Some(last)) = (first, last)
+        && (first.is_ipv4() != last.is_ipv4() || first > last)
+    {
+        let problem = format!("{last} does not follow {first}");
+        issues.error(format!("{at}.stop"), problem, "write start and stop of one family, in order");
     }
 }

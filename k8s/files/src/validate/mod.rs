@@ -56,10 +56,10 @@ pub(crate) fn check<T: Resource + Check>(object: &T, findings: &mut Vec<Finding>
             "rename the object: small letters, digits and `-`, such as `my-app`",
         );
     }
-    if let Some(namespace) = object.metadata().namespace.as_deref() {
-        if let Err(problem) = names::label(namespace) {
-            issues.error("metadata.namespace", problem, "name a namespace in small letters, digits and `-`");
-        }
+    if let Some(namespace) = object.metadata().namespace.as_deref()
+        && let Err(problem) = names::label(namespace)
+    {
+        issues.error("metadata.namespace", problem, "name a namespace in small letters, digits and `-`");
     }
     object.check(&mut issues);
 }

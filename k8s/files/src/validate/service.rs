@@ -96,11 +96,11 @@ fn addresses(issues: &mut Issues<'_>, spec: &ServiceSpec) {
             issues.error(format!("spec.clusterIPs[{index}]"), format!("{text:?} is no address"), FIX);
         }
     }
-    if let (Some(single), Some(first)) = (single, list.first()) {
-        if single != first {
-            let problem = format!("{first:?} differs from clusterIP {single:?}");
-            issues.error("spec.clusterIPs[0]", problem, "make both the same, or leave clusterIP out");
-        }
+    if let (Some(single), Some(first)) = (single, list.first())
+        && single != first
+    {
+        let problem = format!("{first:?} differs from clusterIP {single:?}");
+        issues.error("spec.clusterIPs[0]", problem, "make both the same, or leave clusterIP out");
     }
     let parsed: Vec<IpAddr> = list.iter().filter_map(|text| text.parse().ok()).collect();
     if list.len() > 2 || (parsed.len() == 2 && parsed[0].is_ipv4() == parsed[1].is_ipv4()) {
