@@ -55,6 +55,16 @@ impl<S: ConfigSink> Client<S> {
         (Self { config, sink, versions: Versions::default(), status }, watch)
     }
 
+    /// Tells what the sink holds from an earlier life, as type URL, name and version, before the
+    /// client runs: the server then sends what differs and names what is gone.
+    #[must_use]
+    pub fn holding(mut self, resources: impl IntoIterator<Item = (String, String, String)>) -> Self {
+        for (type_url, name, version) in resources {
+            self.versions.applied(&type_url, name, version);
+        }
+        self
+    }
+
     /// Connects, and reconnects for ever: after 50 ms at first, 5 s at most.
     ///
     /// May be dropped at any await: a response is applied whole or not at all. The sink goes with
@@ -136,6 +146,10 @@ impl<S: ConfigSink> Client<S> {
 
     fn apply(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
         let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, .. } = response;
+        // The server says that there is nothing: the sink knows no better.
+        if resources.is_empty() && removed_resources.is_empty() {
+            return Requests::answer(type_url, nonce, &ApplyOutcome::default());
+        }
         let mut incomplete = Vec::new();
         let mut added = Vec::with_capacity(resources.len());
         let mut versions = Vec::with_capacity(resources.len());

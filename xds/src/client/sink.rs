@@ -9,7 +9,7 @@ use mesh_xds_proto::Any;
 /// Called from one task, one call at a time. Both methods are synchronous: what they return is
 /// answered at once, and nothing is half applied when the client is dropped.
 pub trait ConfigSink: Send {
-    /// Applies one response.
+    /// Applies one response that has something in it.
     ///
     /// Each resource stands alone: a bad one is named in the outcome and the last good one of its
     /// name stays, while the others of the same response take effect. `removed` may name resources
@@ -58,6 +58,6 @@ pub struct ApplyOutcome {
 pub enum Subscription {
     /// All that the server has for this node.
     Wildcard,
-    /// These; with none, the type is not asked for.
+    /// These; with none, the type is not asked for. `*` among them is everything.
     Names(BTreeSet<String>),
 }

@@ -32,7 +32,9 @@ impl Versions {
 
     /// Drops what the sink does not want any more, as the server does.
     pub(super) fn narrowed(&mut self, type_url: &str, wanted: &Subscription) {
-        if let (Some(versions), Subscription::Names(names)) = (self.by_type.get_mut(type_url), wanted) {
+        if let (Some(versions), Subscription::Names(names)) = (self.by_type.get_mut(type_url), wanted)
+            && !names.contains("*")
+        {
             versions.retain(|name, _| names.contains(name));
         }
     }

@@ -25,6 +25,9 @@ pub struct Nack {
 pub(super) struct Subscription {
     requested: bool,
     wildcard: bool,
+    /// It has asked for everything and not heard yet: it is answered even if there is nothing, or
+    /// Envoy waits 15 s before it goes on to the next type.
+    unanswered: bool,
     names: BTreeSet<String>,
     /// What the client was told last. Bounded by what it asked for.
     told: BTreeMap<String, Told>,
@@ -65,12 +68,12 @@ impl Subscription {
         let first = !std::mem::replace(&mut self.requested, true);
         // An old way to say `*`, only in the first request of a type.
         if first && request.resource_names_subscribe.is_empty() && request.response_nonce.is_empty() {
-            self.wildcard = true;
+            self.subscribe_to_all();
         }
         for name in request.resource_names_subscribe {
             self.stale = true;
             if name == "*" {
-                self.wildcard = true;
+                self.subscribe_to_all();
             } else {
                 // Who asks again is told again, whatever it had.
                 self.told.remove(&name);
@@ -82,6 +85,7 @@ impl Subscription {
             narrowed = true;
             if name == "*" {
                 self.wildcard = false;
+                self.unanswered = false;
             } else {
                 self.names.remove(&name);
             }
@@ -96,6 +100,11 @@ impl Subscription {
             self.stale = true;
             self.forget_unwanted();
         }
+    }
+
+    fn subscribe_to_all(&mut self) {
+        self.wildcard = true;
+        self.unanswered = true;
     }
 
     fn forget_unwanted(&mut self) {
@@ -188,15 +197,16 @@ impl Subscription {
         self.plan.remove = remove.into_iter().cloned().collect();
     }
 
+    /// Whether there are additions, or the news that there are none.
     pub(super) fn has_additions(&self) -> bool {
-        !self.plan.add.is_empty()
+        !self.plan.add.is_empty() || self.unanswered
     }
 
     pub(super) fn has_removals(&self) -> bool {
         !self.plan.remove.is_empty()
     }
 
-    /// The next additions, at least one and at most as many as fit into `limit` bytes.
+    /// The next additions: at least one if there is any, at most as many as fit into `limit` bytes.
     pub(super) fn next_additions(&mut self, nonce: String, limit: usize) -> DeltaDiscoveryResponse {
         let served = self.planned_for.clone().unwrap_or_default();
         let mut resources = Vec::new();
@@ -217,6 +227,7 @@ impl Subscription {
             added.push((name.clone(), resource.version.clone()));
         }
         self.plan.add.drain(..added.len());
+        self.unanswered = false;
         for (name, version) in &added {
             self.told.insert(name.clone(), Told::Version(version.clone()));
         }

@@ -82,8 +82,20 @@ impl Peer {
         self.session.receive(request).unwrap();
     }
 
-    /// The next response, as `CDS +a +b -c`.
+    /// The next response with something in it, as `CDS +a +b -c`. Empty ones before it are
+    /// acknowledged.
     fn hear(&mut self) -> Option<String> {
+        loop {
+            let text = self.hear_any()?;
+            if text.contains(' ') {
+                return Some(text);
+            }
+            self.answer(None);
+        }
+    }
+
+    /// The next response.
+    fn hear_any(&mut self) -> Option<String> {
         let response = self.session.next(&self.cache.snapshot())?;
         let mut text = short(&response.type_url).to_owned();
         response.resources.iter().for_each(|resource| text.push_str(&format!(" +{}", resource.name)));
@@ -147,6 +159,23 @@ fn nothing_is_said_before_the_first_publishing() {
     assert!(!peer.is_settled());
     cache.publish(ResourceSet::default());
     assert_eq!(peer.hear_all(), ["CDS -old"]);
+    assert!(peer.is_settled());
+}
+
+#[test]
+fn who_asks_for_everything_is_answered_once_although_there_is_nothing() {
+    let cache = ResourceCache::default();
+    cache.publish(set(&[(LDS, "l", "")]));
+    let mut peer = Peer::new(&cache);
+    peer.subscribe(CDS, &["*"]);
+    peer.subscribe(LDS, &[]);
+    peer.subscribe(RDS, &["*"]);
+    for expected in ["CDS", "LDS +l", "RDS"] {
+        assert_eq!(peer.hear_any().as_deref(), Some(expected));
+        assert!(!peer.is_settled());
+        peer.answer(None);
+    }
+    assert_eq!(peer.hear_any(), None);
     assert!(peer.is_settled());
 }
 
@@ -241,8 +270,8 @@ fn a_refused_version_is_not_sent_again_but_the_next_one_is() {
     peer.nack("bad: connect_timeout: negative");
     assert_eq!(peer.rejected(), ["CDS bad: bad: connect_timeout: negative"]);
     assert_eq!(peer.acked(), ["good"]);
-    assert!(peer.is_settled());
     assert_eq!(peer.hear(), None);
+    assert!(peer.is_settled());
 
     cache.publish(set(&[(CDS, "good", "2"), (CDS, "bad", "1")]));
     assert_eq!(peer.hear_all(), ["CDS +good"]);

@@ -95,6 +95,21 @@ async fn the_last_good_configuration_outlives_the_server_and_is_not_sent_again()
 }
 
 #[tokio::test]
+async fn what_an_earlier_proxy_left_is_not_sent_again_and_what_is_gone_is_named() {
+    let agent = Agent::start();
+    agent.publish(&[(CDS, "same", "1"), (CDS, "gone", "1"), (CDS, "old", "1")]);
+    let served = agent.cache.snapshot();
+    let version = |name: &str| served.resources(CDS).unwrap()[name].version.clone();
+    let held: Vec<_> = ["same", "gone", "old"].map(|name| (CDS, name, "1", version(name))).into();
+
+    let revision = agent.publish(&[(CDS, "same", "1"), (CDS, "old", "2")]);
+    let mut proxy = Proxy::start_holding(&agent, "node-1", &held);
+    proxy.hears(&["CDS +old=2", "CDS -gone"]).await;
+    agent.settled(revision).await;
+    assert_eq!(proxy.held(), ["CDS old=2", "CDS same=1"]);
+}
+
+#[tokio::test]
 async fn routes_follow_the_listeners_that_name_them() {
     let agent = Agent::start();
     agent.publish(&[(LDS, "l", "wants:web"), (RDS, "web", "1"), (RDS, "other", "1")]);

@@ -322,7 +322,8 @@ async fn a_real_envoy_refuses_one_listener_and_uses_the_others() {
     drop(free);
     let publish = |agent: &Agent, second: Value| {
         let mut set = ResourceSet::default();
-        for (name, listener) in [("good", word_listener(port, "one")), ("bad", second)] {
+        for (name, mut listener) in [("good", word_listener(port, "one")), ("bad", second)] {
+            listener["name"] = json!(name);
             set.insert(name, json::decode_any_value(&listener).expect("a listener"));
         }
         agent.cache.publish(set).revision

@@ -115,6 +115,11 @@ impl Proxy {
         Self::start_sink(agent, node_id, false, None)
     }
 
+    /// A proxy that finds `held` left by an earlier one, as type, name, content and version.
+    pub(crate) fn start_holding(agent: &Agent, node_id: &str, held: &[(&str, &str, &str, String)]) -> Self {
+        Self::start_restored(agent, node_id, false, None, held)
+    }
+
     /// A proxy that wants the routes that its listeners name by `wants:`.
     pub(crate) fn start_following(agent: &Agent, node_id: &str) -> Self {
         Self::start_sink(agent, node_id, true, None)
@@ -127,7 +132,20 @@ impl Proxy {
     }
 
     fn start_sink(agent: &Agent, node_id: &str, follows: bool, gate: Option<blocking::Receiver<()>>) -> Self {
+        Self::start_restored(agent, node_id, follows, gate, &[])
+    }
+
+    fn start_restored(
+        agent: &Agent,
+        node_id: &str,
+        follows: bool,
+        gate: Option<blocking::Receiver<()>>,
+        restored: &[(&str, &str, &str, String)],
+    ) -> Self {
         let held = Held::default();
+        held.lock().unwrap().extend(restored.iter().map(|(type_url, name, content, _)| {
+            ((short(type_url), (*name).to_owned()), (*content).to_owned())
+        }));
         let (hears, heard) = mpsc::unbounded_channel();
         let config = ClientConfig {
             socket: PathBuf::from(&agent.config.socket),
@@ -135,6 +153,9 @@ impl Proxy {
             node_cluster: "millrace".to_owned(),
         };
         let (client, status) = Client::new(config, Sink { held: held.clone(), hears, follows, gate });
+        let client = client.holding(restored.iter().map(|(type_url, name, _, version)| {
+            ((*type_url).to_owned(), (*name).to_owned(), version.clone())
+        }));
         let task = tokio::spawn(async move {
             client.run().await;
         });
