@@ -3,17 +3,16 @@
 use std::process::Command;
 
 use crate::process;
-use crate::setup;
 use crate::suite::Tally;
 use crate::toolchain::{TARGET, Toolchain};
-use crate::{graph, text};
+use crate::{graph, text, tools};
 
 /// Runs every check; each counts as one test.
 pub(crate) fn run() -> anyhow::Result<Tally> {
     let mut tally = Tally::default();
-    tally += Tally::one(process::status(process::cargo().args(["fmt", "--all", "--check"]))?.success());
-    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    tally += Tally::one(process::status(process::cargo().args(clippy))?.success());
+    tally += cargo_check("fmt", &["fmt", "--all", "--check"])?;
+    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    tally += cargo_check("clippy", &clippy)?;
     tally += kernel_programs()?;
     tally += Tally::one(graph::is_as_committed()?);
     let complaints = text::complaints()?;
@@ -23,12 +22,19 @@ pub(crate) fn run() -> anyhow::Result<Tally> {
     Ok(tally)
 }
 
-/// Formatting of the kernel programs, which are no members of the workspace.
+/// A check by a component of the toolchain, which a distribution's Rust may lack.
+fn cargo_check(component: &str, arguments: &[&str]) -> anyhow::Result<Tally> {
+    if process::output(process::cargo().args([component, "--version"])).is_none() {
+        return Ok(Tally::skip(1, component, "this Rust comes without it"));
+    }
+    Ok(Tally::one(process::status(process::cargo().args(arguments))?.success()))
+}
+
+/// Formatting and warnings of the kernel programs, which are no members of the workspace.
 fn kernel_programs() -> anyhow::Result<Tally> {
     let programs = process::root().join("ebpf/programs");
-    let mut fmt = process::cargo();
-    fmt.current_dir(&programs).args(["fmt", "--check"]);
-    let mut tally = Tally::one(process::status(&mut fmt)?.success());
+    let manifest = programs.join("Cargo.toml").display().to_string();
+    let mut tally = cargo_check("fmt", &["fmt", "--manifest-path", &manifest, "--check"])?;
     let Some(toolchain) = Toolchain::find() else {
         tally +=
             Tally::skip(1, "check of the kernel programs", "no compiler for them; run `cargo xtask setup`");
@@ -45,7 +51,7 @@ fn kernel_programs() -> anyhow::Result<Tally> {
 
 /// Licences, bans and sources; advisories where their database is at hand.
 fn dependencies() -> anyhow::Result<Tally> {
-    let Some(program) = setup::cargo_deny() else {
+    let Some(program) = tools::DENY.find() else {
         return Ok(Tally::skip(
             2,
             "licences, bans, sources, advisories",

@@ -15,6 +15,7 @@ mod suite;
 mod test;
 mod text;
 mod toolchain;
+mod tools;
 
 use std::process::ExitCode;
 

