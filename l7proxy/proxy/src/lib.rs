@@ -1,8 +1,29 @@
 //! The data path of the proxy.
 //!
-//! **In**: listening sockets, [`mesh_l7proxy_config::Snapshot`]s. **Out**: proxied HTTP, access log lines, metrics.
-//! **Start reading** at [`DataPlane`]. **Tasks**: one thread a core, each with its own runtime.
+//! **In**: listening sockets, [`Snapshot`](mesh_l7proxy_config::Snapshot)s, sockets that keep a client's
+//! address. **Out**: proxied HTTP, access log lines, metrics.
+//! **Start reading** at [`DataPlane`], then `accept` for connections and `request` for requests.
+//! **Tasks**: one thread a core with a runtime of its own; on it a task for each listening socket, for each
+//! connection in either direction, and for each HTTP/2 stream and WebSocket, but none for an HTTP/1 request.
 
+mod accept;
+mod access_log;
+mod body;
+mod codec;
+mod connection;
+mod core;
+mod failure;
+mod forwarded;
+mod head;
+mod headers;
+mod io;
+mod metrics;
+mod normalize;
 mod plane;
+mod record;
+mod reply;
+mod request;
+mod upstream;
 
-pub use plane::{AccessLogSink, DataPlane, DataPlaneConfig, UpstreamSockets};
+pub use access_log::AccessLogSink;
+pub use plane::{DataPlane, DataPlaneConfig, UpstreamSockets};

@@ -1,0 +1,248 @@
+//! hyper as a server, with the clocks that it lacks.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::Request;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
+
+use super::{Incoming, LocalExecutor, Protocol};
+use crate::connection::Connection;
+use crate::io::Io;
+use crate::request;
+
+/// hyper's own default for header fields; setting it explicitly costs an allocation a request.
+const HYPER_DEFAULT_FIELDS: usize = 100;
+
+/// Serves a connection until it ends, is drained, or a clock runs out.
+pub(crate) async fn serve(
+    io: Io,
+    protocol: Protocol,
+    connection: Rc<Connection>,
+    draining: watch::Receiver<bool>,
+) {
+    let arrived = io.arrived();
+    let limits = &connection.manager.limits;
+    let service = {
+        let connection = connection.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let connection = connection.clone();
+            async move { Ok::<_, Infallible>(request::serve(connection, request).await) }
+        })
+    };
+    match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(64 * 1024));
+            if limits.header_fields != HYPER_DEFAULT_FIELDS {
+                builder.max_headers(limits.header_fields);
+            }
+            let served = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
+            drive(served, &connection, &arrived, draining).await;
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(limits.http2_streams)
+                .initial_stream_window_size(limits.http2_stream_window)
+                .initial_connection_window_size(limits.http2_connection_window)
+                .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+                // Resets that the client provokes, received and sent (CVE-2023-44487, CVE-2025-8671).
+                .max_pending_accept_reset_streams(100)
+                .max_local_error_reset_streams(100);
+            if let Some((interval, timeout)) = limits.http2_keepalive {
+                builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
+            }
+            let served = builder.serve_connection(TokioIo::new(io), service);
+            drive(served, &connection, &arrived, draining).await;
+        }
+    }
+}
+
+/// A hyper connection that can be told to finish.
+trait Served: Future<Output = Result<(), hyper::Error>> {
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<I, S> Served for http1::UpgradeableConnection<I, S>
+where
+    S: hyper::service::HttpService<Incoming>,
+    Self: Future<Output = Result<(), hyper::Error>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Served for http2::Connection<I, S, LocalExecutor>
+where
+    S: hyper::service::HttpService<Incoming>,
+    Self: Future<Output = Result<(), hyper::Error>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S::ResBody: 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    LocalExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// The clocks of one connection.
+struct Clocks<'c> {
+    connection: &'c Connection,
+    arrived: &'c AtomicBool,
+    /// When the first byte of a head came that is not complete yet.
+    head_since: Option<Instant>,
+    served: u32,
+}
+
+/// What a clock says.
+enum Expired {
+    Nothing,
+    Head,
+    Idle,
+    Age,
+}
+
+impl Clocks<'_> {
+    /// Called after each turn of the codec. Whether a head has begun since the last call.
+    fn head_began(&mut self) -> bool {
+        let served = self.connection.served.get();
+        if served != self.served {
+            self.served = served;
+            self.head_since = None;
+            self.arrived.store(false, Ordering::Relaxed);
+        }
+        if self.head_since.is_none()
+            && self.connection.active.get() == 0
+            && self.arrived.swap(false, Ordering::Relaxed)
+        {
+            self.head_since = Some(Instant::now());
+            return true;
+        }
+        false
+    }
+
+    fn deadlines(&self) -> [(Expired, Option<Instant>); 3] {
+        let limits = &self.connection.manager.limits;
+        let after = |start: Instant, limit: Option<Duration>| limit.map(|limit| start + limit);
+        // A busy connection cannot be idle before the limit has passed once more.
+        let idle_since =
+            if self.connection.active.get() > 0 { Instant::now() } else { self.connection.idle_since.get() };
+        [
+            (Expired::Head, self.head_since.and_then(|since| after(since, limits.request_headers))),
+            (Expired::Idle, after(idle_since, limits.connection_idle)),
+            (Expired::Age, after(self.connection.opened, limits.max_connection_duration)),
+        ]
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.deadlines().into_iter().filter_map(|(_, deadline)| deadline).min()
+    }
+
+    fn expired(&self) -> Expired {
+        let now = Instant::now();
+        let over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        self.deadlines()
+            .into_iter()
+            .find(|(_, deadline)| over(*deadline))
+            .map_or(Expired::Nothing, |(what, _)| what)
+    }
+}
+
+/// What one turn of the loop saw.
+enum Turn {
+    Ended(Result<(), hyper::Error>),
+    HeadBegan,
+    Finish,
+    Clock,
+}
+
+async fn drive(
+    served: impl Served,
+    connection: &Rc<Connection>,
+    arrived: &Arc<AtomicBool>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let mut served = pin!(served);
+    let mut clocks = Clocks { connection, arrived, head_since: None, served: 0 };
+    let mut finishing = false;
+    loop {
+        let next = clocks.next();
+        let clock = async {
+            match next {
+                Some(next) => tokio::time::sleep_until(next.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let codec = poll_fn(|cx| match served.as_mut().poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(Turn::Ended(ended)),
+            Poll::Pending if clocks.head_began() => Poll::Ready(Turn::HeadBegan),
+            Poll::Pending => Poll::Pending,
+        });
+        let turn = tokio::select! {
+            biased;
+            turn = codec => turn,
+            // Also when the sender is gone: its listener is.
+            _ = draining.wait_for(|draining| *draining), if !finishing => Turn::Finish,
+            () = connection.wake.notified(), if !finishing => Turn::Finish,
+            () = clock => Turn::Clock,
+        };
+        match turn {
+            Turn::Ended(ended) => {
+                if let Err(error) = ended {
+                    connection.http.protocol_errors.add(u64::from(error.is_parse()));
+                    tracing::debug!(src.addr = %connection.peer, %error, "downstream connection broke");
+                }
+                return;
+            }
+            Turn::HeadBegan => {}
+            Turn::Finish => {
+                finishing = true;
+                connection.close_after_requests();
+                served.as_mut().finish();
+            }
+            Turn::Clock => match clocks.expired() {
+                Expired::Nothing => {}
+                Expired::Head => {
+                    connection.http.header_timeouts.add(1);
+                    return;
+                }
+                Expired::Idle if finishing => return,
+                Expired::Idle => {
+                    connection.http.idle_timeouts.add(1);
+                    finishing = true;
+                    connection.close_after_requests();
+                    served.as_mut().finish();
+                }
+                Expired::Age if finishing => {
+                    // Requests under way end by their own clocks; there is nothing to wake up for.
+                    let ended = served.as_mut().await;
+                    tracing::debug!(src.addr = %connection.peer, ok = ended.is_ok(), "connection reached its age");
+                    return;
+                }
+                Expired::Age => {
+                    finishing = true;
+                    connection.close_after_requests();
+                    served.as_mut().finish();
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The byte stream under a downstream connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// TCP, with or without TLS, with the bytes that were read to find out the protocol in front.
+pub(crate) struct Io {
+    stream: Stream,
+    replay: Bytes,
+    /// Set with every byte that arrives; whoever watches for a started request head clears it.
+    arrived: Arc<AtomicBool>,
+}
+
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<HelloLimit>>),
+}
+
+impl Io {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, replay: Bytes::new(), arrived: Arc::default() }
+    }
+
+    /// Puts bytes in front of what is still to be read.
+    pub(crate) fn replaying(mut self, bytes: Bytes) -> Self {
+        self.arrived.store(!bytes.is_empty(), Ordering::Relaxed);
+        self.replay = bytes;
+        self
+    }
+
+    pub(crate) fn arrived(&self) -> Arc<AtomicBool> {
+        self.arrived.clone()
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.replay.is_empty() {
+            let size = this.replay.len().min(buf.remaining());
+            buf.put_slice(&this.replay[..size]);
+            this.replay.advance(size);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if buf.filled().len() > before {
+            this.arrived.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Fails reads after so many bytes, until lifted: a ClientHello may be long, but not endless.
+pub(crate) struct HelloLimit {
+    stream: TcpStream,
+    left: Option<usize>,
+}
+
+impl HelloLimit {
+    pub(crate) fn new(stream: TcpStream, limit: usize) -> Self {
+        Self { stream, left: Some(limit) }
+    }
+
+    pub(crate) fn lift(&mut self) {
+        self.left = None;
+    }
+}
+
+impl AsyncRead for HelloLimit {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Some(left) = self.left else { return Pin::new(&mut self.stream).poll_read(cx, buf) };
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::other("the TLS hello is too long")));
+        }
+        // A buffer of its own: `ReadBuf` lends out a part of itself only by way of unsafe code. This runs for
+        // the few reads of a hello.
+        let mut part = [0_u8; 4096];
+        let mut part = ReadBuf::new(&mut part[..left.min(buf.remaining()).min(4096)]);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+        let size = part.filled().len();
+        buf.put_slice(part.filled());
+        self.left = Some(left - size);
+        polled
+    }
+}
+
+impl AsyncWrite for HelloLimit {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
