@@ -1,0 +1,17 @@
+//! Map access, as the decisions need it.
+
+use mesh_ebpf_abi::{Addr, BackendValue, ServiceKey, ServiceValue, SlotKey};
+
+/// Read access to the datapath's maps. One lookup a call.
+pub trait DatapathMaps {
+    /// The services map.
+    fn service(&self, key: &ServiceKey) -> Option<ServiceValue>;
+    /// The slots map: a backend's identifier.
+    fn slot(&self, key: &SlotKey) -> Option<u32>;
+    /// The backends map.
+    fn backend(&self, backend: u32) -> Option<BackendValue>;
+    /// Whether the node owns an address.
+    fn is_node_address(&self, address: &Addr) -> bool;
+    /// Proxy threads with listeners; 0 without a proxy.
+    fn proxy_threads(&self) -> u32;
+}

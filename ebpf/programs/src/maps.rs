@@ -1,0 +1,132 @@
+//! The maps, from the one list, and the logic's view of them.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use aya_ebpf::bindings::{bpf_map_def, bpf_map_type, bpf_sock};
+use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use mesh_ebpf_abi::{Addr, BackendValue, Counter, ServiceKey, ServiceValue, SlotKey};
+use mesh_ebpf_logic::DatapathMaps;
+
+macro_rules! define {
+    ($($(#[$doc:meta])* $id:ident = $name:tt: $kind:ident, $key:ty => $value:ty,
+        entries $max:expr, flags $flags:expr;)*) => {
+        $(define_one!($kind $id $name [$key] [$value] [$max] [$flags] $(#[$doc])*);)*
+    };
+}
+
+macro_rules! define_one {
+    (Hash $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: HashMap<$key, $value> = HashMap::pinned($max, $flags);
+    };
+    (LruHash $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: LruHashMap<$key, $value> = LruHashMap::pinned($max, $flags);
+    };
+    (Array $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: Array<$value> = Array::pinned($max, $flags);
+    };
+    (PerCpuArray $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: PerCpuArray<$value> = PerCpuArray::pinned($max, $flags);
+    };
+    (RingBuf $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: RingBuf = RingBuf::pinned($max, $flags);
+    };
+    (SockMap $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: SocketMap =
+            SocketMap::pinned(size_of::<$key>() as u32, size_of::<$value>() as u32, $max, $flags);
+    };
+}
+mesh_ebpf_abi::for_each_map!(define);
+
+/// A socket map whose sockets a program may hold for itself.
+///
+/// Written by hand because aya's has 4-byte values, which user space cannot read back, and keeps the lookup
+/// to itself.
+#[repr(transparent)]
+pub(crate) struct SocketMap(UnsafeCell<bpf_map_def>);
+
+// SAFETY: the definition is read by the loader only; programs use its address.
+unsafe impl Sync for SocketMap {}
+
+impl SocketMap {
+    const fn pinned(key_size: u32, value_size: u32, max_entries: u32, map_flags: u32) -> Self {
+        const PIN_BY_NAME: u32 = 1;
+        Self(UnsafeCell::new(bpf_map_def {
+            type_: bpf_map_type::BPF_MAP_TYPE_SOCKMAP,
+            key_size,
+            value_size,
+            max_entries,
+            map_flags,
+            id: 0,
+            pinning: PIN_BY_NAME,
+        }))
+    }
+
+    /// The socket at an index. The caller owns a reference and has to release it on every path.
+    #[inline(always)]
+    pub(crate) fn take(&self, index: u32) -> Option<NonNull<bpf_sock>> {
+        let key: *const u32 = &index;
+        // SAFETY: the map is a map, and the key has the map's key size.
+        let socket = unsafe { bpf_map_lookup_elem(self.0.get().cast(), key.cast::<c_void>()) };
+        NonNull::new(socket.cast())
+    }
+}
+
+/// The maps as the logic sees them.
+pub(crate) struct KernelMaps;
+
+impl DatapathMaps for KernelMaps {
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<ServiceValue> {
+        // SAFETY: entries are replaced as a whole; a torn read could mix two versions of one service for
+        // one packet, which is no worse than the packet having come a moment earlier or later.
+        unsafe { SERVICES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn slot(&self, key: &SlotKey) -> Option<u32> {
+        // SAFETY: as in `service`; four bytes are read at once.
+        unsafe { SLOTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn backend(&self, backend: u32) -> Option<BackendValue> {
+        // SAFETY: as in `service`; the agent never changes a backend's address, it takes a new identifier.
+        unsafe { BACKENDS.get(backend) }.copied()
+    }
+
+    #[inline(always)]
+    fn is_node_address(&self, address: &Addr) -> bool {
+        NODE_ADDRS.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn proxy_threads(&self) -> u32 {
+        CONFIG.get(0).map_or(0, |config| config.threads)
+    }
+}
+
+/// Raises a counter of this processor.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the map gave a valid pointer; the value is this processor's own, and a program that
+        // interrupts this one here can at worst lose one count.
+        unsafe { *value = (*value).wrapping_add(1) };
+    }
+}

@@ -1,0 +1,75 @@
+//! Connections that the stack delivers locally: to the node's own addresses, and from the node's own
+//! processes to addresses with a local route.
+
+use aya_ebpf::bindings::{sk_action::SK_DROP, sk_action::SK_PASS};
+use aya_ebpf::helpers::generated::{bpf_sk_assign, bpf_sk_release};
+use aya_ebpf::macros::sk_lookup;
+use aya_ebpf::programs::SkLookupContext;
+use mesh_ebpf_abi::{Addr, Be16, Counter, DropReason, Family, Protocol};
+use mesh_ebpf_logic::{FourTuple, Redirect, new_connection};
+
+use crate::events::emit;
+use crate::maps::{KernelMaps, LISTENERS, count};
+
+const AF_INET: u32 = 2;
+
+/// Asked when the stack looks for a listener. Runs for no packet of an established connection.
+#[sk_lookup]
+pub fn mr_sk_lookup(ctx: SkLookupContext) -> u32 {
+    let lookup = ctx.lookup;
+    // SAFETY (all reads): the context is valid as long as the program runs; each field is read at its width.
+    let (protocol, family) = unsafe { ((*lookup).protocol, (*lookup).family) };
+    if protocol != Protocol::Tcp as u32 {
+        return SK_PASS;
+    }
+    let (source, destination, family) = if family == AF_INET {
+        let (remote, local) = unsafe { ((*lookup).remote_ip4, (*lookup).local_ip4) };
+        (Addr::v4(remote), Addr::v4(local), Family::V4)
+    } else {
+        let (remote, local) = unsafe { ((*lookup).remote_ip6, (*lookup).local_ip6) };
+        (Addr::v6(remote), Addr::v6(local), Family::V6)
+    };
+    let tuple = FourTuple {
+        source,
+        destination,
+        source_port: Be16::from_network(unsafe { (*lookup).remote_port }),
+        // The kernel gives this one in host order.
+        destination_port: Be16::new(unsafe { (*lookup).local_port } as u16),
+    };
+    match new_connection(&tuple, family, &KernelMaps) {
+        Redirect::Pass => SK_PASS,
+        Redirect::Drop(_) => refuse(&ctx, &tuple),
+        Redirect::Listener(index) => match LISTENERS.take(index) {
+            Some(socket) => {
+                // SAFETY: the socket was taken just now and is released once.
+                let failed = unsafe {
+                    let result = bpf_sk_assign(lookup.cast(), socket.as_ptr().cast(), 0);
+                    bpf_sk_release(socket.as_ptr().cast());
+                    result != 0
+                };
+                if failed {
+                    return refuse(&ctx, &tuple);
+                }
+                count(Counter::RedirectedSkLookup);
+                emit(&tuple, ifindex(&ctx), Counter::RedirectedSkLookup, None);
+                SK_PASS
+            }
+            None => refuse(&ctx, &tuple),
+        },
+    }
+}
+
+/// The stack answers with a reset.
+#[inline(always)]
+fn refuse(ctx: &SkLookupContext, tuple: &FourTuple) -> u32 {
+    let counter = Counter::DroppedSkLookupNoListener;
+    count(counter);
+    emit(tuple, ifindex(ctx), counter, Some(DropReason::NoListener));
+    SK_DROP
+}
+
+#[inline(always)]
+fn ifindex(ctx: &SkLookupContext) -> u32 {
+    // SAFETY: the context is valid as long as the program runs.
+    unsafe { (*ctx.lookup).ingress_ifindex }
+}
