@@ -18,8 +18,12 @@ use super::controller::Controller;
 use super::link::LinkHandle;
 
 /// How long after a change the configuration is left with the starter: long enough for the rest of
-/// the same push to arrive. The memory is copied, so not with each resource.
+/// the same push to arrive.
 const STORE_AFTER: Duration = Duration::from_millis(200);
+
+/// All of it is copied each time, so a large one waits longer: this many times what the last copy took,
+/// which bounds the share of this thread that copying takes to a twentieth.
+const STORE_SHARE: u32 = 20;
 
 /// How often listeners without a socket are tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -116,13 +120,14 @@ pub(super) struct ControlTask {
     orders: mpsc::Receiver<Order>,
     changes: mpsc::Receiver<Change>,
     store_at: Option<Instant>,
+    store_after: Duration,
 }
 
 impl ControlTask {
     pub(super) fn new(controller: Controller, link: LinkHandle) -> (Self, ControlHandle, ChangeHandle) {
         let (send_order, orders) = mpsc::channel(QUEUE);
         let (send_change, changes) = mpsc::channel(1);
-        let task = Self { controller, link, orders, changes, store_at: None };
+        let task = Self { controller, link, orders, changes, store_at: None, store_after: STORE_AFTER };
         (task, ControlHandle { orders: send_order }, ChangeHandle { changes: send_change })
     }
 
@@ -159,7 +164,7 @@ impl ControlTask {
 
     async fn change(&mut self, change: Change) {
         let rejected = self.controller.apply(&change.type_url, change.upserts, &change.removed).await;
-        self.store_at.get_or_insert_with(|| Instant::now() + STORE_AFTER);
+        self.store_at.get_or_insert_with(|| Instant::now() + self.store_after);
         // The xDS client may have gone meanwhile; what was applied stays applied.
         let _ = change.done.send(Applied { rejected, wanted: self.controller.wanted() });
     }
@@ -167,6 +172,7 @@ impl ControlTask {
     /// Leaves the last good configuration with the starter. The copy here is wiped.
     async fn store(&mut self) {
         self.store_at = None;
+        let begun = Instant::now();
         let exported = Zeroizing::new(self.controller.store().export());
         let memory: OwnedFd = match sealed_memfd("millrace-config", &exported) {
             Ok(memory) => memory,
@@ -175,5 +181,6 @@ impl ControlTask {
         if let Err(error) = self.link.store_config(memory).await {
             warn!(%error, "the starter does not keep the configuration");
         }
+        self.store_after = STORE_AFTER.max(begun.elapsed() * STORE_SHARE);
     }
 }

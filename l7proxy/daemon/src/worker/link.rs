@@ -195,6 +195,10 @@ impl Link {
             self.readiness.writable().await?;
             match self.readiness.try_io(Interest::WRITABLE, || self.channel.send(&message, &descriptors)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    let _ = question.answer.send(Err(LinkError::Silent("the question is too long")));
+                    return Ok(());
+                }
                 sent => {
                     sent?;
                     self.open.insert(message.id, question.answer);

@@ -59,6 +59,7 @@ pub(crate) fn run(options: WorkerOptions) -> anyhow::Result<ExitCode> {
     let socket = sys::inherited_descriptor(options.control_fd)
         .context("the worker is started by `l7proxy starter` only: --control-fd is no open descriptor")?;
     block_signals().context("cannot block signals")?;
+    die_of_panics();
     let inheritance = inherit(socket)?;
     let sandbox = sandbox::enter(options.shared.sandbox)?;
     info!(
@@ -81,6 +82,16 @@ fn block_signals() -> nix::Result<()> {
         set.add(signal);
     }
     set.thread_block()
+}
+
+/// A thread that panics takes the process with it, in every build: half a worker would hold sockets
+/// and not serve them, while a dead one is replaced within milliseconds.
+fn die_of_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn inherit(socket: OwnedFd) -> anyhow::Result<Inheritance> {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-/// Answers every request with its own name. `/held` waits until [`Backend::release`].
+/// Answers every request with its own name, `/peer` with the address of whoever connected to it.
+/// `/held` waits until [`Backend::release`].
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
@@ -52,6 +53,7 @@ impl Backend {
 }
 
 fn serve(shared: &Shared, stream: TcpStream) -> Option<()> {
+    let peer = stream.peer_addr().ok()?;
     let mut writer = stream.try_clone().ok()?;
     let mut lines = BufReader::new(stream).lines();
     loop {
@@ -62,7 +64,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> Option<()> {
             let released = shared.released.lock().unwrap();
             drop(shared.changed.wait_while(released, |released| !*released).unwrap());
         }
-        let name = &shared.name;
-        write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len()).ok()?;
+        let body = if request.contains("/peer") { peer.to_string() } else { shared.name.clone() };
+        write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).ok()?;
     }
 }

@@ -12,4 +12,5 @@ mod lifecycle;
 mod privileges;
 mod secrets;
 mod traffic;
+mod transparent;
 mod upgrade;
