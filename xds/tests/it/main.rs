@@ -10,4 +10,5 @@ mod harness;
 mod lower;
 mod mesh;
 mod properties;
+mod proxy;
 mod resolve;

@@ -94,7 +94,7 @@ fn random_mesh(rng: &mut Rng) -> Mesh {
     mesh.certificate("default/c0").bad_certificate("default/c1")
 }
 
-fn for_each_mesh(mut check: impl FnMut(&mut Rng, Mesh, u64)) {
+pub(crate) fn for_each_mesh(mut check: impl FnMut(&mut Rng, Mesh, u64)) {
     for seed in 0..MESHES {
         let mut rng = Rng::with_seed(seed);
         let mesh = random_mesh(&mut rng);
