@@ -48,6 +48,9 @@ pub(super) struct Controller {
     held: BTreeMap<Bind, SocketAddr>,
     /// Wanted, but the starter could not bind them; tried again with each change and now and then.
     failed: BTreeMap<Bind, String>,
+    /// Listeners that were refused, by name. One that moved to a new name at the same address comes
+    /// before the old name goes, is refused for the address, and would never be sent again.
+    refused_listeners: BTreeMap<String, NamedResource>,
     configured: bool,
 }
 
@@ -68,6 +71,7 @@ impl Controller {
             link,
             held: BTreeMap::new(),
             failed: BTreeMap::new(),
+            refused_listeners: BTreeMap::new(),
             configured: false,
         }
     }
@@ -99,14 +103,40 @@ impl Controller {
         upserts: Vec<NamedResource>,
         removed: &[String],
     ) -> Vec<Rejected> {
-        let touched: BTreeSet<String> = upserts.iter().map(|resource| resource.name.clone()).collect();
-        let mut rejected = self.store.apply(type_url, upserts, removed);
-        let refused = self.bring_up().await;
-        if type_url == type_urls::LISTENER {
-            self.configured = true;
-            rejected.extend(refused.into_iter().filter(|refused| touched.contains(&refused.name)));
+        if type_url != type_urls::LISTENER {
+            let rejected = self.store.apply(type_url, upserts, removed);
+            self.bring_up().await;
+            return rejected;
         }
+        let offered = upserts.clone();
+        let mut rejected = self.store.apply(type_url, upserts, removed);
+        for resource in &offered {
+            self.refused_listeners.remove(&resource.name);
+        }
+        for name in removed {
+            self.refused_listeners.remove(name);
+        }
+        if !removed.is_empty() {
+            let again: Vec<NamedResource> =
+                std::mem::take(&mut self.refused_listeners).into_values().collect();
+            // Told once already; what is refused again stays refused.
+            let still = self.store.apply(type_url, again.clone(), &[]);
+            self.remember_refused(again, &still);
+        }
+        self.configured = true;
+        let without_socket = self.bring_up().await;
+        self.remember_refused(offered.clone(), &rejected);
+        let is_offered = |refused: &Rejected| offered.iter().any(|resource| resource.name == refused.name);
+        rejected.extend(without_socket.into_iter().filter(is_offered));
         rejected
+    }
+
+    fn remember_refused(&mut self, offered: Vec<NamedResource>, rejected: &[Rejected]) {
+        for resource in offered {
+            if rejected.iter().any(|refused| refused.name == resource.name) {
+                self.refused_listeners.insert(resource.name.clone(), resource);
+            }
+        }
     }
 
     /// Makes sockets and data plane follow the store. Returns the listeners without their socket.

@@ -133,8 +133,10 @@ fn removed_listener_closes_its_port_and_a_changed_one_moves() {
     assert_eq!(body(second), "moving");
     assert!(TcpStream::connect(first).is_err());
     assert_eq!(proxy.client().listeners().unwrap().len(), 1);
+    // The new name comes before the old one goes, and both want the address.
     control_plane.publish(&site("renamed", second, backend.address));
     assert_eq!(body(second), "moving");
+    assert_eq!(proxy.client().listeners().unwrap()[0].info.spec.name, "renamed");
     control_plane.publish(&[]);
     assert!(TcpStream::connect(second).is_err());
     assert!(proxy.client().listeners().unwrap().is_empty());
