@@ -1,0 +1,14 @@
+//! The data path with real sockets on loopback: configuration in, bytes out.
+
+mod drain;
+mod failures;
+mod framing;
+mod harness;
+mod http1;
+mod http2;
+mod listeners;
+mod observability;
+mod routing;
+mod timeouts;
+mod tls;
+mod websocket;
