@@ -152,9 +152,8 @@ impl Listing {
                 Ok(meta) if meta.is_dir() => self.folder(&path, depth + 1, seen, above),
                 Ok(meta) if meta.is_file() && is_manifest(&path) => self.file(&path, &meta, seen),
                 Ok(_) => {}
-                // It went away since the folder was read, or is a link to nothing: the event that mends it
-                // is one of this folder or of the link's target.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.crossings(&path),
+                // It went away since the folder was read, or is a link to nothing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.dangling(&path),
                 Err(error) if is_manifest(&path) => self.unreadable(&path, &error),
                 Err(_) => {}
             }
@@ -183,6 +182,19 @@ impl Listing {
             self.places.entry(place.clone()).or_default().insert(path.to_owned());
         }
         self.files.insert(path.to_owned(), Found { real, stamp: Stamp::of(meta) });
+    }
+
+    /// A link to nothing is not a removed file: its target may be just being replaced.
+    fn dangling(&mut self, path: &Path) {
+        if !is_manifest(path) || !path.is_symlink() {
+            return;
+        }
+        self.crossings(path);
+        self.problems.push(Problem::of_file(
+            path,
+            "it is a link to something that does not exist; what it held before stays served".to_owned(),
+            "put the target back, or remove the link",
+        ));
     }
 
     /// Watches every symbolic link on the way to `path`, and where the way ends before its goal, so that a

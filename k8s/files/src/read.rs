@@ -15,6 +15,9 @@ use crate::problem::{Problem, Severity};
 use crate::report::{Finding, Report};
 use crate::yaml::{parse_json, parse_yaml};
 
+/// Problems of one file that are told one by one.
+const MOST_PROBLEMS: usize = 100;
+
 /// What a file holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileContent {
@@ -82,7 +85,20 @@ pub(crate) fn read(file: &Path, bytes: &[u8], old: &FileContent) -> FileContent 
         }
     }
     keep_last_good(&mut content, damage, old);
+    limit(file, &mut content.problems);
     content
+}
+
+/// Keeps the first problems and the number of the others: a file of something else altogether should not
+/// fill every list of problems.
+fn limit(file: &Path, problems: &mut Vec<Problem>) {
+    let Some(more) = problems.len().checked_sub(MOST_PROBLEMS).filter(|more| *more > 0) else { return };
+    problems.truncate(MOST_PROBLEMS);
+    problems.push(Problem::of_file(
+        file,
+        format!("it has {more} more problems"),
+        "mend the first ones first",
+    ));
 }
 
 fn read_json(file: &Path, text: &str, old: &FileContent, content: &mut FileContent, damage: &mut Damage) {

@@ -215,3 +215,12 @@ fn no_problem_shows_a_value_of_a_secret() {
         assert!(!shown.contains("canary") && !shown.contains("Y2FuYXJ5"), "{text}");
     }
 }
+
+#[test]
+fn a_file_of_something_else_does_not_fill_the_list_of_problems() {
+    let mut store = Store::default();
+    put(&mut store, "a.yaml", &"a: b\n---\n".repeat(150));
+    let problems = store.problems();
+    assert_eq!(problems.len(), 101);
+    assert!(problems[100].to_string().contains("50 more problems"), "{}", problems[100]);
+}

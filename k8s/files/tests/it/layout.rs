@@ -74,6 +74,12 @@ fn a_link_to_a_file_elsewhere_is_followed_through_every_link_on_the_way() {
     folder.wait("the link on the way pointed elsewhere", |state| port(state, "a") == 82);
     fs::write(outside.join("later.yaml"), service("later", 80)).unwrap();
     folder.wait_names(&["Service default/a", "Service default/later"]);
+    fs::remove_file(outside.join("later.yaml")).unwrap();
+    let state = folder.wait("a link to nothing", |state| !state.problems.is_empty());
+    assert_eq!(names(&state).len(), 2, "what it led to stays");
+    fs::remove_file(folder.root.join("later.yaml")).unwrap();
+    let state = folder.wait_names(&["Service default/a"]);
+    assert_eq!(state.problems, []);
 }
 
 #[test]
@@ -156,4 +162,14 @@ fn reading_once_gives_what_the_watcher_gives() {
     let once = read_once(&folder.root);
     assert_eq!(*once.objects, *folder.state().objects);
     assert_eq!(once.problems, folder.state().problems);
+}
+
+#[test]
+fn the_quickstart_folder_has_no_problem() {
+    let state = read_once(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart"));
+    assert_eq!(state.problems, []);
+    assert_eq!((state.objects.ingresses.len(), state.objects.http_routes.len()), (1, 3));
+    let rows = mesh_k8s_ingest::ingest(&state.objects);
+    assert_eq!(rows.notes, []);
+    assert!(rows.backends.values().all(|backends| backends.ports.values().all(|all| all.len() >= 2)));
 }
