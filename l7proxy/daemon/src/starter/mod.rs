@@ -57,6 +57,7 @@ pub(crate) fn run(options: StarterOptions) -> anyhow::Result<ExitCode> {
     }
     crate::sys::close_inherited_on_exec()
         .context("cannot mark inherited descriptors (Linux 5.11 or later is needed)")?;
+    rustix::thread::set_name(c"l7proxy-starter")?;
     let signals = block_signals().context("cannot take over signals")?;
     let run_directory = RunDirectory::open(&options)?;
     privileges::reduce(options.user)?;

@@ -60,6 +60,8 @@ pub(crate) fn run(options: WorkerOptions) -> anyhow::Result<ExitCode> {
         .context("the worker is started by `l7proxy starter` only: --control-fd is no open descriptor")?;
     block_signals().context("cannot block signals")?;
     die_of_panics();
+    // It was executed as /proc/self/exe, and would be called so.
+    rustix::thread::set_name(c"l7proxy-worker")?;
     let inheritance = inherit(socket)?;
     let sandbox = sandbox::enter(options.shared.sandbox)?;
     info!(

@@ -38,6 +38,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_lseek,
     libc::SYS_openat,
     libc::SYS_newfstatat,
+    libc::SYS_faccessat,
     libc::SYS_statx,
     libc::SYS_readlinkat,
     libc::SYS_pipe2,
@@ -116,6 +117,7 @@ const ALLOWED: &[libc::c_long] = &[
 /// Calls that exist on this architecture only.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_HERE: &[libc::c_long] = &[
+    libc::SYS_access,
     libc::SYS_arch_prctl,
     libc::SYS_epoll_wait,
     libc::SYS_poll,
@@ -169,37 +171,44 @@ pub(super) enum SeccompError {
     Compile(#[source] BackendError),
     /// The kernel refused it.
     #[error("the kernel refuses a system call filter")]
+    Apply(#[source] seccompiler::Error),
+    /// The same, for those whose denials are logged.
+    #[error("the kernel refuses a system call filter")]
     Install(#[source] io::Error),
 }
 
 /// Installs the filters for this thread and those it will start.
 pub(super) fn install() -> Result<(), SeccompError> {
     let architecture: TargetArch = std::env::consts::ARCH.try_into().map_err(SeccompError::Architecture)?;
-    for program in programs(architecture, std::process::id()).map_err(SeccompError::Compile)? {
-        sys::install_logging_filter(&program).map_err(SeccompError::Install)?;
-    }
+    let programs = programs(architecture, std::process::id()).map_err(SeccompError::Compile)?;
+    sys::install_logging_filter(&programs.fatal).map_err(SeccompError::Install)?;
+    // Not logged: libc tries it for each thread.
+    seccompiler::apply_filter(&programs.not_there).map_err(SeccompError::Apply)?;
+    // The last one, since it forbids installing more.
+    sys::install_logging_filter(&programs.allowed).map_err(SeccompError::Install)?;
     Ok(())
 }
 
-/// The last is the one that forbids installing more, so the order matters.
-fn programs(architecture: TargetArch, own_pid: u32) -> Result<[BpfProgram; 3], BackendError> {
+/// The compiled filters.
+struct Programs {
+    fatal: BpfProgram,
+    not_there: BpfProgram,
+    allowed: BpfProgram,
+}
+
+fn programs(architecture: TargetArch, own_pid: u32) -> Result<Programs, BackendError> {
     let only = |calls: &[libc::c_long], action: SeccompAction| -> Result<BpfProgram, BackendError> {
         let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
         SeccompFilter::new(rules, SeccompAction::Allow, action, architecture)?.try_into()
     };
     let not_there = u32::try_from(libc::ENOSYS).expect("error numbers are positive");
     let denied = u32::try_from(libc::EPERM).expect("error numbers are positive");
-    Ok([
-        only(FATAL, SeccompAction::KillProcess)?,
-        only(&[libc::SYS_clone3], SeccompAction::Errno(not_there))?,
-        SeccompFilter::new(
-            rules(own_pid)?,
-            SeccompAction::Errno(denied),
-            SeccompAction::Allow,
-            architecture,
-        )?
-        .try_into()?,
-    ])
+    let (deny, allow) = (SeccompAction::Errno(denied), SeccompAction::Allow);
+    Ok(Programs {
+        fatal: only(FATAL, SeccompAction::KillProcess)?,
+        not_there: only(&[libc::SYS_clone3], SeccompAction::Errno(not_there))?,
+        allowed: SeccompFilter::new(rules(own_pid)?, deny, allow, architecture)?.try_into()?,
+    })
 }
 
 /// What is allowed: call, and the arguments that it is allowed with (none listed: any).
