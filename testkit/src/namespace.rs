@@ -1,5 +1,6 @@
 //! Network namespaces with a name, so that `ip netns exec NAME` works for people too.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -49,12 +50,9 @@ impl Namespace {
         ip(&all)
     }
 
-    /// A command that runs in it. Only the network differs: unlike `ip netns exec`, the mounts of /sys stay,
-    /// with the BPF file system and the cgroups.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={FOLDER}/{}", self.name)).arg("--").arg(program);
-        command
+    /// A command that runs in it, see [`command_in`].
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        command_in(&self.name, program)
     }
 
     /// Runs `work` on a thread of its own in the namespace. A socket made there stays in the namespace
@@ -100,6 +98,18 @@ impl Drop for Namespace {
             let _ = ip(&["netns", "del", &self.name]);
         }
     }
+}
+
+/// A command that runs in the namespace of this name, or here where there is none. Only the network differs:
+/// unlike `ip netns exec`, the mounts of /sys stay, with the BPF file system and the cgroups.
+pub fn command_in(name: &str, program: impl AsRef<OsStr>) -> Command {
+    let path = PathBuf::from(FOLDER).join(name);
+    if !path.exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", path.display())).arg("--").arg(program);
+    command
 }
 
 /// Deletes the namespaces whose name starts with `prefix`, left by a run that did not end well. Returns

@@ -11,17 +11,24 @@ use nix::unistd::Pid;
 #[derive(Debug)]
 pub struct Guard {
     child: Child,
+    forgotten: bool,
 }
 
 impl Guard {
     /// Starts the command.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        Ok(Self { child: command.spawn()? })
+        Ok(Self { child: command.spawn()?, forgotten: false })
     }
 
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Lets it live on; somebody else ends it, by the id returned.
+    pub fn forget(mut self) -> u32 {
+        self.forgotten = true;
+        self.id()
     }
 
     /// How it ended, if it has.
@@ -38,7 +45,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if self.ended().is_some() {
+        if self.forgotten || self.ended().is_some() {
             return;
         }
         if let Ok(pid) = i32::try_from(self.child.id()) {

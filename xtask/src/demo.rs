@@ -13,20 +13,26 @@ pub(crate) struct Options {
     /// Take down what `--keep` left.
     #[arg(long)]
     down: bool,
+    /// Plain listeners on 127.0.0.1 instead of redirection, as without root.
+    #[arg(long)]
+    plain: bool,
 }
 
 /// Builds what the demo needs and runs it. False when it found something wrong.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    let redirect = process::is_root();
-    if !options.down {
+    let redirect = process::is_root() && !options.plain;
+    if options.down {
+        println!("taking the demo down");
+    } else {
         if redirect {
             setup::for_demo()?;
             bpf::run(&bpf::Options::default())?;
         } else {
-            println!("not root: plain listeners on 127.0.0.1, nothing is redirected");
+            println!("plain listeners on 127.0.0.1: nothing is redirected; as root (make demo) it is");
         }
         let mut build = process::cargo();
         build.args(["build", "--locked", "--profile", "demo"]);
+        println!("building the product; the first time this takes some minutes");
         for package in ["mesh-agent", "mesh-l7proxy-daemon", "mesh-cli", "mesh-conformance"] {
             build.args(["--package", package]);
         }
@@ -36,11 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let mut demo = process::command(&programs.join("demo").to_string_lossy());
     demo.arg("--programs").arg(&programs).arg("--bpf-object").arg(bpf::object());
     demo.arg("--manifests").arg(process::root().join("examples/quickstart"));
-    if options.keep {
-        demo.arg("--keep");
-    }
-    if options.down {
-        demo.arg("--down");
-    }
+    let flags = [(options.keep, "--keep"), (options.down, "--down"), (options.plain, "--plain")];
+    demo.args(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag));
     Ok(process::status(&mut demo)?.success())
 }

@@ -33,16 +33,13 @@ struct Need {
 
 const NEEDS: &[Need] = &[
     Need {
-        what: "packages: iproute2, a C compiler, cmake, git, pip, curl",
-        is_there: || {
-            ["ip", "nsenter", "cc", "cmake", "git", "pip3", "curl"].iter().all(|program| is_program(program))
-        },
+        what: "packages: iproute2, a C compiler, git, pip, curl",
+        is_there: || ["ip", "nsenter", "cc", "git", "pip3", "curl"].iter().all(|program| is_program(program)),
         install: || {
             apt(&[
                 "iproute2",
                 "util-linux",
                 "build-essential",
-                "cmake",
                 "git",
                 "python3-pip",
                 "curl",

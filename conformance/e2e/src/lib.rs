@@ -7,4 +7,4 @@
 mod cgroup;
 mod stack;
 
-pub use stack::{Backend, Stack, StackOptions};
+pub use stack::{BACKEND_PORT, Backend, Stack, StackOptions};

@@ -22,6 +22,10 @@ use crate::cgroup::{self, Cgroup};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Where the BPF file system is mounted.
 const BPF_FILE_SYSTEM: &str = "/sys/fs/bpf";
+/// Port of the backends in their pods.
+pub const BACKEND_PORT: u16 = 8080;
+/// Where a kept stack notes its processes.
+const PIDS: &str = "pids";
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -38,8 +42,6 @@ pub struct StackOptions {
     pub pods: u8,
     /// More arguments for the agent.
     pub agent_arguments: Vec<String>,
-    /// Whether socket hooks are attached to the whole machine instead of to this process and its children.
-    pub whole_machine: bool,
 }
 
 /// An echo backend of a pod.
@@ -61,44 +63,43 @@ pub struct Stack {
     pub backends: Vec<Backend>,
     /// The world around.
     pub topology: Topology,
-    cgroup: Option<Cgroup>,
+    cgroup: Cgroup,
     kept: bool,
 }
 
 impl Stack {
     /// Makes the world, copies the manifests and starts the backends; the agent is started by
-    /// [`Self::start_agent`], so that manifests can be changed before.
+    /// [`Self::start_agent`], so that manifests can be changed before. What an earlier run of this prefix left
+    /// is taken down first. This process joins a cgroup of the stack's own: it counts as one of the node.
     pub fn create(options: StackOptions) -> anyhow::Result<Self> {
-        Self::sweep(&options.prefix)?;
-        let folder = std::env::temp_dir().join(&options.prefix);
+        Self::take_down(&options)?;
+        mount_bpf_file_system()?;
+        let folder = folder_of(&options);
         copy_folder(&options.manifests, &folder.join("manifests"))?;
-        let cgroup = match options.whole_machine {
-            true => None,
-            false => Some(Cgroup::enter(&options.prefix)?),
-        };
+        let cgroup = Cgroup::enter(&options.prefix)?;
         let topology = Topology::create(&options.prefix, options.pods)?;
-        let mut backends = Vec::new();
-        for (number, pod) in (1..).zip(&topology.pods) {
+        let mut stack =
+            Self { options, folder, agent: None, backends: Vec::new(), topology, cgroup, kept: false };
+        for number in 1..=stack.topology.pods.len() {
             let name = format!("pod{number}");
-            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
-            let echo = Echo::start(&name, pod.namespace.listen(any)?)?;
-            backends.push(Backend { name, echo });
+            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, BACKEND_PORT));
+            let echo = Echo::start(&name, stack.pod(number).listen(any)?)?;
+            stack.backends.push(Backend { name, echo });
         }
-        Ok(Self { options, folder, agent: None, backends, topology, cgroup, kept: false })
+        Ok(stack)
     }
 
-    /// Takes down what a stack of this prefix left behind.
-    pub fn sweep(prefix: &str) -> anyhow::Result<()> {
-        let folder = std::env::temp_dir().join(prefix);
-        if let Ok(mut children) = File::open(folder.join("pids")).map(std::io::read_to_string) {
-            for pid in children.as_mut().map(|text| text.clone()).unwrap_or_default().lines() {
-                if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
-                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-                }
-            }
+    /// Takes down what a stack of this prefix left behind, by a crash or on purpose.
+    pub fn take_down(options: &StackOptions) -> anyhow::Result<()> {
+        let folder = folder_of(options);
+        if folder.exists() {
+            cleanup(options, &folder)?;
+            let pids = fs::read_to_string(folder.join(PIDS)).unwrap_or_default();
+            pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| end_process(pid, &folder));
         }
-        namespace::sweep(&format!("{prefix}-"))?;
-        let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(prefix));
+        namespace::sweep(&format!("{}-", options.prefix))?;
+        cgroup::remove(&options.prefix)?;
+        let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(&options.prefix));
         let _ = fs::remove_dir_all(&folder);
         Ok(())
     }
@@ -135,14 +136,10 @@ impl Stack {
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
         fs::create_dir_all(self.run_dir())?;
         let log = File::options().create(true).append(true).open(self.run_dir().join("agent.log"))?;
-        let cgroup = match &self.cgroup {
-            Some(cgroup) => cgroup.path().to_owned(),
-            None => cgroup::hierarchy()?,
-        };
         let mut command = self.program("mesh-agent");
         command.arg("--manifests").arg(self.manifests());
         command.arg("--run-dir").arg(self.run_dir()).arg("--pin-root").arg(self.pin_root());
-        command.arg("--bpf-object").arg(&self.options.bpf_object).arg("--cgroup").arg(cgroup);
+        command.arg("--bpf-object").arg(&self.options.bpf_object).arg("--cgroup").arg(self.cgroup.path());
         command.args(["--devices", UPLINK_DEVICES, "--pod-devices", POD_DEVICES]);
         command.arg("--proxy-binary").arg(self.options.programs.join("l7proxy"));
         command.args(&self.options.agent_arguments);
@@ -240,13 +237,22 @@ impl Stack {
         addresses.next().with_context(|| format!("{kind} {name} has no such address"))
     }
 
-    /// Leaves everything running when dropped, to be taken down by [`Self::sweep`].
-    pub fn keep(&mut self) -> anyhow::Result<()> {
-        self.kept = true;
+    /// The cgroup whose processes are balanced by the socket hooks.
+    pub fn cgroup(&self) -> &Path {
+        self.cgroup.path()
+    }
+
+    /// Leaves everything running when dropped, to be taken down by [`Self::take_down`]. Backends go with
+    /// this process; `in_their_place` are processes that do their work from now on.
+    pub fn keep(&mut self, in_their_place: &[u32]) -> anyhow::Result<()> {
+        let mut pids: Vec<String> = in_their_place.iter().map(u32::to_string).collect();
+        if let Some(agent) = self.agent.take() {
+            pids.push(agent.forget().to_string());
+        }
+        fs::write(self.folder.join(PIDS), pids.join("\n")).context("cannot note the processes")?;
         self.topology.keep();
-        let mut pids = vec![std::process::id().to_string()];
-        pids.extend(self.agent.as_ref().map(|agent| agent.id().to_string()));
-        fs::write(self.folder.join("pids"), pids.join("\n"))?;
+        self.cgroup.keep();
+        self.kept = true;
         Ok(())
     }
 }
@@ -257,12 +263,49 @@ impl Drop for Stack {
             return;
         }
         self.agent = None;
-        let mut cleanup = self.program("mesh-agent");
-        cleanup.args(["cleanup", "--stop-proxy", "--run-dir"]).arg(self.run_dir());
-        cleanup.arg("--pin-root").arg(self.pin_root()).stdout(Stdio::null()).stderr(Stdio::null());
-        let _ = cleanup.status();
+        // In a destructor there is nobody to tell; the next stack of this prefix takes down what is left.
+        let _ = cleanup(&self.options, &self.folder);
+        let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(&self.options.prefix));
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn folder_of(options: &StackOptions) -> PathBuf {
+    std::env::temp_dir().join(&options.prefix)
+}
+
+/// Has the agent take its things out of the kernel and stop the proxy. On the node, while there is one.
+fn cleanup(options: &StackOptions, folder: &Path) -> anyhow::Result<()> {
+    let program = options.programs.join("mesh-agent");
+    let mut cleanup = namespace::command_in(&format!("{}-node", options.prefix), program);
+    cleanup.args(["cleanup", "--stop-proxy", "--run-dir"]).arg(folder.join("run"));
+    cleanup.arg("--pin-root").arg(Path::new(BPF_FILE_SYSTEM).join(&options.prefix));
+    cleanup.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    cleanup.status().map(drop).context("cannot start the agent's cleanup")
+}
+
+/// Ends a process that a kept stack noted, unless its number has gone to a stranger since.
+fn end_process(pid: u32, folder: &Path) {
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let is_ours = String::from_utf8_lossy(&command_line).contains(&*folder.to_string_lossy());
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let (true, Some(pid)) = (is_ours, pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+/// Machines without systemd come up without it.
+fn mount_bpf_file_system() -> anyhow::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
+    if mounts.lines().any(|line| line.split(' ').nth(1) == Some(BPF_FILE_SYSTEM)) {
+        return Ok(());
+    }
+    let status = Command::new("mount").args(["-t", "bpf", "bpf", BPF_FILE_SYSTEM]).status();
+    ensure!(
+        status.is_ok_and(|status| status.success()),
+        "cannot mount the BPF file system at {BPF_FILE_SYSTEM}"
+    );
+    Ok(())
 }
 
 fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
