@@ -29,7 +29,7 @@ pub(super) fn connection_manager(
     };
     let message = hcm::HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
-        stat_prefix: chain.route_table.clone(),
+        stat_prefix: format!("{}/{}", listener.label, if chain.tls.is_some() { "https" } else { "http" }),
         route_specifier: Some(RouteSpecifier::Rds(hcm::Rds {
             config_source: Some(ads()),
             route_config_name: chain.route_table.clone(),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh_model::l7::{Action, HeaderMutation, RouteMatch, Timeouts};
+use mesh_model::l7::{Action, HeaderMutation, ListenerKey, RouteMatch, Timeouts};
 use mesh_model::service::{AppProtocol, ClientAddress, L7Balance, L7Frontend, ServicePortKey};
 use mesh_model::{ConditionIntent, Hostname, NamespacedName, Origin};
 use serde::Serialize;
@@ -54,9 +54,16 @@ pub enum Direction {
 /// One listener, possibly of several objects that share addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EffectiveListener {
-    /// Unique; does not change while the objects behind it stay.
+    /// Unique. Behind the entry listener it is the address (`203.0.113.1:80`), whoever owns that: a proxy
+    /// refuses two listeners with one address, and a name that followed the owner would make two of them for
+    /// a moment when the owner changes.
     pub name: String,
-    /// Sorted, not empty, all with one port; no other listener has any of them.
+    /// Who owns it, for people and metrics: `gateway/<namespace>/<name>/<port>`, `service/...`,
+    /// `shared/<claim>/<port>`; the address where several owners meet.
+    pub label: String,
+    /// The rows that are served on it, sorted; empty for a Service.
+    pub rows: Vec<ListenerKey>,
+    /// Where clients connect to: one address. No other listener has it.
     pub addresses: Vec<SocketAddr>,
     /// How it gets its connections.
     pub binding: Binding,

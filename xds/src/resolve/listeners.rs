@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_model::address::{AddressAssignments, AddressClaim};
-use mesh_model::l7::{Listener, ListenerProtocol};
+use mesh_model::l7::{Listener, ListenerKey, ListenerProtocol};
 use mesh_model::origin::ObjectKey;
 use mesh_model::service::ClientAddress;
 use mesh_model::{ConditionScope, Hostname, NamespacedName};
@@ -16,7 +16,8 @@ use super::{Attached, ResolveConfig, hosts, with_port};
 
 /// Listeners of one or more objects on the same addresses and port.
 pub(super) struct Group<'a> {
-    name: String,
+    label: String,
+    /// Sorted, not empty, all with one port.
     addresses: Vec<SocketAddr>,
     binding: Binding,
     /// The older object first.
@@ -54,18 +55,18 @@ pub(super) fn plain_groups<'a>(
         .into_iter()
         .map(|(address, mut rows)| {
             sort_by_age(&mut rows);
-            let name = match address {
+            let label = match address {
                 address if address == http => "http".to_owned(),
                 address if address == https => "https".to_owned(),
                 address => format!("port-{}", address.port()),
             };
-            Group { name, addresses: vec![address], binding: Binding::Bound, rows }
+            Group { label, addresses: vec![address], binding: Binding::Bound, rows }
         })
         .collect()
 }
 
-/// Groups by address and port. Addresses with the very same rows become one listener, so an object with an
-/// IPv4 and an IPv6 address has one. Rows of objects without addresses are served nowhere.
+/// Groups by address and port. Addresses with the very same rows become one group, so an object with an IPv4
+/// and an IPv6 address has its route tables once. Rows of objects without addresses are served nowhere.
 pub(super) fn redirect_groups<'a>(
     rows: &'a [Listener],
     claims: &[AddressClaim],
@@ -90,25 +91,16 @@ pub(super) fn redirect_groups<'a>(
             let mut members: Vec<&Listener> = members.into_iter().map(|index| &rows[index]).collect();
             sort_by_age(&mut members);
             let addresses = with_port(addresses, port);
-            let name = owner_name(&members, &shared, port).unwrap_or_else(|| address_name(&addresses));
-            Group { name, addresses, binding: Binding::HandOff, rows: members }
+            let label = owner_label(&members, &shared, port).unwrap_or_else(|| addresses[0].to_string());
+            Group { label, addresses, binding: Binding::HandOff, rows: members }
         })
         .collect();
-    // Objects that share a claim but were given different addresses would meet under one name.
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for group in &groups {
-        *seen.entry(group.name.clone()).or_default() += 1;
-    }
-    for group in groups.iter_mut().filter(|group| seen[&group.name] > 1) {
-        group.name = address_name(&group.addresses);
-    }
-    groups.sort_by(|a, b| a.name.cmp(&b.name));
+    groups.sort_by(|a, b| a.addresses.cmp(&b.addresses));
     groups
 }
 
-/// A name that stays when addresses or listeners change: that of the only object, or of the claim that all
-/// objects share.
-fn owner_name(rows: &[&Listener], shared: &BTreeMap<&ObjectKey, &str>, port: u16) -> Option<String> {
+/// The only object, or the claim that all objects share.
+fn owner_label(rows: &[&Listener], shared: &BTreeMap<&ObjectKey, &str>, port: u16) -> Option<String> {
     let mut owners = rows.iter().map(|row| {
         let object = &row.key.object;
         match shared.get(object) {
@@ -120,24 +112,21 @@ fn owner_name(rows: &[&Listener], shared: &BTreeMap<&ObjectKey, &str>, port: u16
     owners.all(|owner| owner == first).then_some(first)
 }
 
-fn address_name(addresses: &[SocketAddr]) -> String {
-    addresses.first().map(|a| format!("address/{}/{}", a.ip(), a.port())).unwrap_or_default()
-}
-
 fn sort_by_age(rows: &mut [&Listener]) {
     rows.sort_by(|a, b| (a.origin.precedence(), &a.key).cmp(&(b.origin.precedence(), &b.key)));
 }
 
-/// The listener of a group and its route tables: one for clear text, one for TLS.
+/// The listeners of a group, one for each address, and its route tables: one for clear text, one for TLS.
 ///
 /// All TLS chains share a table, so a connection that a client uses again for another host of the same
-/// certificate is answered by that host's routes.
+/// certificate is answered by that host's routes. Tables are named by the first address, for the reason that
+/// listeners are named by theirs.
 pub(super) fn resolve_group<'a>(
     group: &Group<'a>,
     attached: &'a Attached<'a>,
     config: &ResolveConfig,
     conditions: &mut Conditions,
-) -> (EffectiveListener, Vec<RouteTable>) {
+) -> (Vec<EffectiveListener>, Vec<RouteTable>) {
     let of = |protocol| -> Vec<&'a Listener> {
         group.rows.iter().copied().filter(|row| row.protocol == protocol).collect()
     };
@@ -147,32 +136,41 @@ pub(super) fn resolve_group<'a>(
         ResolveConfig::Plain { http, https } => (http.port(), https.port()),
         ResolveConfig::Redirect { .. } => (80, 443),
     };
+    let name_of = |address: &SocketAddr| match group.binding {
+        Binding::Bound => group.label.clone(),
+        Binding::HandOff => address.to_string(),
+    };
+    let first = group.addresses.first().map(name_of).unwrap_or_default();
 
     let mut chains = Vec::new();
     let mut tables = Vec::new();
     // Objects that share an address may trust different numbers of proxies; the smallest never believes
     // an address that one of them would not.
     if let Some(trusted_hops) = clear.iter().map(|row| row.trusted_hops).min() {
-        let name = format!("{}/http", group.name);
+        let name = format!("{first}/http");
         let entrance = Entrance { scheme: "http", port, http_port, https_port };
         chains.push(Chain { tls: None, trusted_hops, route_table: name.clone() });
         tables.push(hosts::listener_table(name, &clear, attached, entrance, conditions));
     }
     if !tls.is_empty() {
-        let name = format!("{}/https", group.name);
+        let name = format!("{first}/https");
         let entrance = Entrance { scheme: "https", port, http_port, https_port };
         chains.extend(tls_chains(&tls, &name, conditions));
         tables.push(hosts::listener_table(name, &tls, attached, entrance, conditions));
     }
-    let listener = EffectiveListener {
-        name: group.name.clone(),
-        addresses: group.addresses.clone(),
+    let mut rows: Vec<ListenerKey> = group.rows.iter().map(|row| row.key.clone()).collect();
+    rows.sort();
+    let listeners = group.addresses.iter().map(|address| EffectiveListener {
+        name: name_of(address),
+        label: group.label.clone(),
+        rows: rows.clone(),
+        addresses: vec![*address],
         binding: group.binding,
         direction: Direction::Inbound,
         client_address: ClientAddress::Node,
-        chains,
-    };
-    (listener, tables)
+        chains: chains.clone(),
+    });
+    (listeners.collect(), tables)
 }
 
 /// One chain for each set of certificates. `rows` come in the order in which they win.

@@ -86,8 +86,8 @@ pub fn resolve(
         }
     };
     for group in &groups {
-        let (listener, tables) = listeners::resolve_group(group, &attached, config, &mut conditions);
-        effective.listeners.push(listener);
+        let (listeners, tables) = listeners::resolve_group(group, &attached, config, &mut conditions);
+        effective.listeners.extend(listeners);
         effective.route_tables.extend(tables);
     }
     services::resolve_services(&attached, services, config, &mut effective, &mut conditions);

@@ -10,7 +10,7 @@ use super::effective::{Binding, Chain, Direction, Effective, EffectiveListener};
 use super::redirect::Entrance;
 use super::{Attached, ResolveConfig, hosts, with_port};
 
-/// Adds a listener and a table for each Service port that has routes and addresses.
+/// Adds a table and a listener for each address, for every Service port that has routes.
 ///
 /// A request that no rule matches is answered with 404 (GEP-1294 and GEP-1426): routes replace what the
 /// Service would have done, they do not add to it.
@@ -58,17 +58,19 @@ pub(super) fn resolve_services<'a>(
         }
         taken.extend(&free);
 
-        let name = format!("service/{}/{}", key.service, key.port);
-        let table = format!("{name}/http");
+        let label = format!("service/{}/{}", key.service, key.port);
+        let table = format!("{label}/http");
         let entrance = Entrance { scheme: "http", port: key.port, http_port: 80, https_port: 443 };
-        effective.listeners.push(EffectiveListener {
-            name,
-            addresses: free,
+        effective.listeners.extend(free.into_iter().map(|address| EffectiveListener {
+            name: address.to_string(),
+            label: label.clone(),
+            rows: Vec::new(),
+            addresses: vec![address],
             binding: Binding::HandOff,
             direction: Direction::Outbound,
             client_address: service.client_address,
             chains: vec![Chain { tls: None, trusted_hops: 0, route_table: table.clone() }],
-        });
+        }));
         effective.route_tables.push(hosts::service_table(table, routes, attached, entrance, conditions));
     }
 }

@@ -250,7 +250,7 @@ fn two_certificates() -> Mesh {
 #[test]
 fn a_bad_certificate_takes_down_its_own_host_only() {
     let listeners: BTreeMap<String, Listener> = all(&two_certificates().lower(&redirect()));
-    let chains = &listeners["gateway/default/web/443"].filter_chains;
+    let chains = &listeners["203.0.113.1:443"].filter_chains;
     let [good] = chains.as_slice() else { panic!("{chains:?}") };
     assert_eq!(
         good.filter_chain_match.as_ref().map(|m| m.server_names.clone()),
@@ -290,7 +290,7 @@ fn escaped_slashes_are_kept_unless_the_configuration_says_otherwise() {
         let config = LowerConfig { escaped_slashes: choice, access_log: false, ..Default::default() };
         let set = mesh.lower_with(&redirect(), &config);
         let listeners: BTreeMap<String, Listener> = all(&set);
-        let chain = &listeners["gateway/default/web/80"].filter_chains[0];
+        let chain = &listeners["203.0.113.1:80"].filter_chains[0];
         let Some(ConfigType::TypedConfig(manager)) = &chain.filters[0].config_type else {
             panic!("no filter")
         };

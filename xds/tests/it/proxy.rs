@@ -1,5 +1,7 @@
 //! The same resources in our own proxy's configuration.
 
+use std::collections::BTreeSet;
+
 use fastrand::Rng;
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_l7proxy_config::route::{Action, RequestHead};
@@ -11,7 +13,7 @@ use mesh_xds::server::ResourceSet;
 use mesh_xds_proto::{any, core, tls, type_urls};
 
 use crate::golden;
-use crate::mesh::redirect;
+use crate::mesh::{plain, redirect};
 use crate::properties::for_each_mesh;
 
 /// A proxy that was given all resources in the order of the stream, and what it refused.
@@ -27,6 +29,27 @@ fn proxy(set: &ResourceSet) -> (ConfigStore, Vec<Rejected>) {
         rejected.extend(store.apply(wanted, resources.collect(), &[]));
     }
     (store, rejected)
+}
+
+/// Goes from one set to another as the server does: additions of all types, then removals.
+fn change(store: &mut ConfigStore, from: &ResourceSet, to: &ResourceSet) -> Vec<Rejected> {
+    let mut rejected = Vec::new();
+    for wanted in type_urls::IN_ORDER {
+        let of_type = to.iter().filter(|(url, ..)| *url == wanted);
+        let upserts = of_type.map(|(_, name, body)| NamedResource {
+            name: name.to_owned(),
+            version: "2".to_owned(),
+            body: body.clone(),
+        });
+        rejected.extend(store.apply(wanted, upserts.collect(), &[]));
+    }
+    let kept: BTreeSet<(&str, &str)> = to.iter().map(|(url, name, _)| (url, name)).collect();
+    for wanted in type_urls::IN_ORDER.into_iter().rev() {
+        let gone = from.iter().filter(|(url, name, _)| *url == wanted && !kept.contains(&(*url, *name)));
+        let gone: Vec<String> = gone.map(|(_, name, _)| name.to_owned()).collect();
+        rejected.extend(store.apply(wanted, Vec::new(), &gone));
+    }
+    rejected
 }
 
 /// Puts a real certificate in place of the words of the golden cases.
@@ -179,7 +202,7 @@ fn our_proxy_answers_an_unusable_backends_share_with_500() {
         .expect("the case is there");
     let (store, _) = proxy(&mesh.lower(&config));
     let snapshot = store.snapshot();
-    let table = snapshot.routes("gateway/default/web/80/http").expect("the table is taken");
+    let table = snapshot.routes("203.0.113.1:80/http").expect("the table is taken");
     let headers = HeaderMap::new();
     let head = RequestHead {
         authority: "echo.test",
@@ -196,4 +219,21 @@ fn our_proxy_answers_an_unusable_backends_share_with_500() {
     }
     // A third of 3000; six standard deviations are 155.
     assert!((845..=1155).contains(&refused), "{refused}");
+}
+
+#[test]
+fn our_proxy_refuses_nothing_on_the_way_from_any_mesh_to_any_other() {
+    for config in [redirect(), plain()] {
+        let mut last = ResourceSet::default();
+        let mut store = ConfigStore::new();
+        for_each_mesh(|_, mesh, seed| {
+            let next = with_real_certificates(&mesh.lower(&config));
+            assert_eq!(
+                change(&mut store, &last, &next),
+                [],
+                "seed {seed}, after the mesh of the seed before"
+            );
+            last = next;
+        });
+    }
 }

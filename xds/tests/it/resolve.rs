@@ -47,7 +47,7 @@ fn one_gateway() -> Mesh {
     Mesh::default().listener(&web, "http", 80, "*").assign(&web, &["203.0.113.1"])
 }
 
-const TABLE: &str = "gateway/default/web/80/http";
+const TABLE: &str = "203.0.113.1:80/http";
 
 #[test]
 fn the_older_of_two_objects_with_one_host_and_path_wins_and_the_loser_names_it() {
@@ -67,7 +67,7 @@ fn the_older_of_two_objects_with_one_host_and_path_wins_and_the_loser_names_it()
             vec![rule(vec![prefix("/x"), prefix("/y")], to("a/new:80"))],
         ));
     let effective = mesh.resolve(&redirect());
-    let host = host(&effective, "shared/ingress/80/http", "a.test");
+    let host = host(&effective, TABLE, "a.test");
     assert_eq!(paths(&host.routes), ["^/x", "^/y"]);
     assert_eq!(first_backend(&host.routes), "z/old:80");
 
@@ -203,7 +203,7 @@ fn where_both_kinds_meet_an_ingress_expression_still_precedes_prefixes() {
             vec![rule(vec![regex("/i.*"), prefix("/p")], to("default/s:80"))],
         ));
     let effective = mesh.resolve(&redirect());
-    let host = host(&effective, "address/203.0.113.1/80/http", "a.test");
+    let host = host(&effective, TABLE, "a.test");
     assert_eq!(paths(&host.routes), ["~/gateway/.*", "~/i.*", "^/p", "^/"]);
 }
 
@@ -251,7 +251,7 @@ fn listeners_of_other_objects_do_not_take_hosts_away() {
             vec![rule(vec![prefix("/")], to("default/shop:80"))],
         ));
     let effective = mesh.resolve(&redirect());
-    let host = host(&effective, "address/203.0.113.1/80/http", "shop.example.com");
+    let host = host(&effective, TABLE, "shop.example.com");
     assert_eq!(first_backend(&host.routes), "default/shop:80");
 }
 
@@ -269,10 +269,10 @@ fn a_wildcard_of_an_ingress_covers_one_label_and_deeper_hosts_go_to_the_next_wid
         ))
         .route(ingress_route(&shop, &["http"], &[], vec![rule(vec![prefix("/")], to("default/any:80"))]));
     let effective = mesh.resolve(&redirect());
-    let wild = host(&effective, "ingress/default/shop/80/http", "*.a.test");
+    let wild = host(&effective, TABLE, "*.a.test");
     assert_eq!(paths(&wild.routes), ["^/w"]);
     assert_eq!(first_backend(wild.deeper.as_deref().expect("one label only")), "default/any:80");
-    assert_eq!(host(&effective, "ingress/default/shop/80/http", "*").deeper, None);
+    assert_eq!(host(&effective, TABLE, "*").deeper, None);
 }
 
 #[test]
@@ -301,27 +301,31 @@ fn a_wildcard_of_an_ingress_does_not_meet_an_exact_host_two_labels_down() {
             vec![rule(vec![prefix("/")], to("default/a:80"))],
         ));
     let effective = mesh.resolve(&redirect());
-    assert_eq!(host(&effective, "ingress/default/shop/443/https", "x.a.test").routes.len(), 1);
-    assert!(host(&effective, "ingress/default/shop/443/https", "y.x.a.test").routes.is_empty());
+    assert_eq!(host(&effective, "203.0.113.1:443/https", "x.a.test").routes.len(), 1);
+    assert!(host(&effective, "203.0.113.1:443/https", "y.x.a.test").routes.is_empty());
 }
 
 #[test]
-fn an_object_with_addresses_of_both_families_has_one_listener() {
+fn an_object_with_addresses_of_both_families_has_two_listeners_and_one_table() {
     let web = gateway("default/web");
     let mesh = one_gateway().assign(&web, &["2001:db8::1", "203.0.113.1"]);
     let effective = mesh.resolve(&redirect());
-    let [listener] = effective.listeners.as_slice() else { panic!("{:?}", effective.listeners) };
-    assert_eq!(listener.name, "gateway/default/web/80");
-    let addresses: Vec<String> = listener.addresses.iter().map(ToString::to_string).collect();
-    assert_eq!(addresses, ["203.0.113.1:80", "[2001:db8::1]:80"]);
-    assert_eq!((listener.binding, listener.direction), (Binding::HandOff, Direction::Inbound));
-    assert_eq!(listener.client_address, ClientAddress::Node);
+    let names: Vec<&str> = effective.listeners.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["203.0.113.1:80", "[2001:db8::1]:80"]);
+    for listener in &effective.listeners {
+        assert_eq!(listener.label, "gateway/default/web/80");
+        assert_eq!(listener.addresses[0].to_string(), listener.name);
+        assert_eq!((listener.binding, listener.direction), (Binding::HandOff, Direction::Inbound));
+        assert_eq!(listener.client_address, ClientAddress::Node);
+        assert_eq!(listener.chains[0].route_table, TABLE);
+        assert_eq!(listener.rows, [mesh.fragments.listeners[0].key.clone()]);
+    }
     let frontends: Vec<String> = effective
         .frontends
         .iter()
         .map(|frontend| format!("{} {} {}", frontend.address, frontend.port, frontend.listener))
         .collect();
-    assert_eq!(frontends, ["203.0.113.1 80 gateway/default/web/80", "2001:db8::1 80 gateway/default/web/80"]);
+    assert_eq!(frontends, ["203.0.113.1 80 203.0.113.1:80", "2001:db8::1 80 [2001:db8::1]:80"]);
 }
 
 #[test]
@@ -333,27 +337,40 @@ fn an_object_without_addresses_is_not_served_where_connections_are_redirected() 
     assert!(effective.entry.is_some());
 }
 
+/// Name, label and table of each listener.
+fn listeners(mesh: &Mesh) -> Vec<[String; 3]> {
+    let effective = mesh.resolve(&redirect());
+    let row = |l: &mesh_xds::resolve::EffectiveListener| {
+        [l.name.clone(), l.label.clone(), l.chains[0].route_table.clone()]
+    };
+    effective.listeners.iter().map(row).collect()
+}
+
 #[test]
-fn objects_that_share_only_some_addresses_have_a_listener_for_those() {
+fn objects_that_share_only_some_addresses_have_a_table_for_those() {
     let (web, shop) = (gateway("default/web"), ingress("default/shop", 9));
     let mesh = one_gateway()
         .assign(&web, &["203.0.113.1", "203.0.113.2"])
         .listener(&shop, "http", 80, "*")
         .assign(&shop, &["203.0.113.1"]);
-    let effective = mesh.resolve(&redirect());
-    let names: Vec<&str> = effective.listeners.iter().map(|l| l.name.as_str()).collect();
-    assert_eq!(names, ["address/203.0.113.1/80", "gateway/default/web/80"]);
-    assert_eq!(effective.listeners[1].addresses, ["203.0.113.2:80".parse().expect("an address")]);
+    assert_eq!(
+        listeners(&mesh),
+        [
+            ["203.0.113.1:80", "203.0.113.1:80", "203.0.113.1:80/http"],
+            ["203.0.113.2:80", "gateway/default/web/80", "203.0.113.2:80/http"],
+        ]
+    );
 }
 
 #[test]
-fn objects_that_share_a_claim_keep_the_listener_name_when_one_more_comes() {
+fn a_listener_keeps_its_name_and_table_whoever_joins_its_address() {
     let (a, b) = (ingress("default/a", 1), ingress("default/b", 2));
-    let one = Mesh::default().listener(&a, "http", 80, "*").share(&a, "ingress").assign(&a, &["203.0.113.1"]);
-    let two = one.clone().listener(&b, "http", 80, "*").share(&b, "ingress").assign(&b, &["203.0.113.1"]);
-    let name = |mesh: &Mesh| mesh.resolve(&redirect()).listeners[0].name.clone();
-    assert_eq!(name(&one), "shared/ingress/80");
-    assert_eq!(name(&one), name(&two));
+    let one = Mesh::default().listener(&a, "http", 80, "*").assign(&a, &["203.0.113.1"]);
+    let two = one.clone().listener(&b, "http", 80, "*").assign(&b, &["203.0.113.1"]);
+    assert_eq!(listeners(&one), [["203.0.113.1:80", "ingress/default/a/80", TABLE]]);
+    assert_eq!(listeners(&two), [["203.0.113.1:80", "203.0.113.1:80", TABLE]]);
+    let shared = two.share(&a, "ingress").share(&b, "ingress");
+    assert_eq!(listeners(&shared), [["203.0.113.1:80", "shared/ingress/80", TABLE]]);
 }
 
 #[test]
@@ -417,10 +434,12 @@ fn routes_of_one_service_port_merge_and_do_not_look_at_hosts() {
             vec![rule(vec![exact("/b")], to("default/t:80"))],
         ));
     let effective = mesh.resolve(&redirect());
-    let [listener] = effective.listeners.as_slice() else { panic!("{:?}", effective.listeners) };
-    assert_eq!(listener.name, "service/default/s/80");
-    assert_eq!(listener.addresses.len(), 2);
-    assert_eq!((listener.direction, listener.client_address), (Direction::Outbound, ClientAddress::Keep));
+    let names: Vec<&str> = effective.listeners.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["10.96.0.1:80", "[fd00::1]:80"]);
+    for listener in &effective.listeners {
+        assert_eq!(listener.label, "service/default/s/80");
+        assert_eq!((listener.direction, listener.client_address), (Direction::Outbound, ClientAddress::Keep));
+    }
     let [table] = effective.route_tables.as_slice() else { panic!("{:?}", effective.route_tables) };
     let [any] = table.hosts.as_slice() else { panic!("{:?}", table.hosts) };
     assert_eq!(any.host, Hostname::Any);
@@ -460,8 +479,8 @@ fn an_address_of_an_ingress_is_not_taken_over_by_a_service() {
         let address: std::net::IpAddr = address.parse().expect("an address");
         effective.frontends.iter().find(|f| f.address == address).map(|f| f.listener.as_str())
     };
-    assert_eq!(owner("203.0.113.1"), Some("gateway/default/web/80"));
-    assert_eq!(owner("fd00::1"), Some("service/default/s/80"));
+    assert_eq!(owner("203.0.113.1"), Some("203.0.113.1:80"));
+    assert_eq!(owner("fd00::1"), Some("[fd00::1]:80"));
     assert_eq!(effective.conditions[0].reason, "AddressConflict");
 }
 
@@ -505,7 +524,7 @@ fn redirects_name_the_port_that_gateway_api_asks_for() {
                 vec![rule(vec![prefix("/")], Action::Redirect(redirect_to(scheme, to_port)))],
             ));
         let effective = mesh.resolve(&redirect());
-        let table = format!("gateway/default/web/{port}/http");
+        let table = format!("203.0.113.1:{port}/http");
         let Action::Redirect(Redirect { port: found, hostname: found_host, .. }) =
             &host(&effective, &table, hostname).routes[0].rule.action
         else {
