@@ -38,6 +38,12 @@ impl Config {
     }
 }
 
+impl From<PathBuf> for Config {
+    fn from(path: PathBuf) -> Self {
+        Self::new(path)
+    }
+}
+
 /// The thread could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("the thread that watches {path} cannot be started")]
@@ -61,7 +67,8 @@ impl Watcher {
     /// Reads the folder once and then watches it on a thread named `manifests`. When this returns, the
     /// state holds what the folder holds; a folder that does not exist yet is a problem in the state, not
     /// an error.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: impl Into<Config>) -> Result<Self, StartError> {
+        let config = config.into();
         let (messages, inbox) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicBool::new(false));
         let (mut worker, state) = Worker::new(config.clone(), messages.clone(), Arc::clone(&lost));

@@ -15,7 +15,7 @@ fn an_edit_is_published_within_50_ms_at_the_99th_percentile() {
         }
     });
     let mut times = Vec::new();
-    for edit in 0..50_u16 {
+    for edit in 0..100_u16 {
         let name = format!("s{}", edit % 20);
         folder.write(&format!("{:02}.yaml", edit % 20), &service(&name, 1000 + edit));
         let written = Instant::now();
@@ -24,7 +24,7 @@ fn an_edit_is_published_within_50_ms_at_the_99th_percentile() {
         assert!(state.read_at.elapsed() < Duration::from_secs(10));
     }
     times.sort();
-    let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    let (median, p99) = (times[times.len() / 2], times[(times.len() - 1) * 99 / 100]);
     eprintln!("edit to published state: median {median:?}, p99 {p99:?}");
     assert!(p99 <= Duration::from_millis(50), "{times:?}");
 }
