@@ -15,18 +15,22 @@ pub(crate) struct Answer {
 }
 
 /// A connection for one request after the other.
-pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+pub(crate) struct Connection<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        Self::over(TcpStream::connect_timeout(&address, PATIENCE)?)
-    }
-
-    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Over a stream that gives up reading by itself.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream: BufReader::new(stream) }
     }
 
     pub(crate) fn send(&mut self, path: &str) -> io::Result<()> {

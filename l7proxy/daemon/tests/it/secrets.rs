@@ -1,10 +1,17 @@
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::config::{ControlPlane, cluster, free_address, http_manager, listener, route};
-use crate::harness::{Proxy, poll};
+use crate::harness::{PATIENCE, Proxy, kill, poll};
+use crate::http::{Answer, Connection};
 
 /// The key as it may show up: the lines of its PEM, its bytes as hex, the middle of its base64.
 fn traces(key_pem: &str, key_der: &[u8]) -> Vec<String> {
@@ -18,13 +25,8 @@ fn traces(key_pem: &str, key_der: &[u8]) -> Vec<String> {
     traces
 }
 
-#[test]
-fn private_key_shows_up_nowhere() {
-    let proxy = Proxy::start_with(&["--log", "trace"]);
-    let control_plane = ControlPlane::start(&proxy.run_dir());
-    let (backend, listen) = (Backend::start("secret"), free_address());
-    let certified = rcgen::generate_simple_self_signed(["web.test".to_owned()]).unwrap();
-    let (key_pem, key_der) = (certified.signing_key.serialize_pem(), certified.signing_key.serialize_der());
+/// A TLS listener with its certificate, and the certificate alone with another key.
+fn tls_site(listen: SocketAddr, backend: SocketAddr, chain: &str, key: &str) -> Vec<Value> {
     let tls = json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -37,29 +39,72 @@ fn private_key_shows_up_nowhere() {
             },
         },
     });
-    let secret = |key: &str| {
-        json!({
-            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-            "name": "certificate",
-            "tls_certificate": {
-                "certificate_chain": { "inline_string": certified.cert.pem() },
-                "private_key": { "inline_string": key },
-            },
-        })
-    };
-    let mut resources = vec![
+    let secret = json!({
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": "certificate",
+        "tls_certificate": {
+            "certificate_chain": { "inline_string": chain },
+            "private_key": { "inline_string": key },
+        },
+    });
+    vec![
         listener("tls", listen, json!([{ "filters": [http_manager("tls")], "transport_socket": tls }])),
         route("tls"),
-        cluster("tls", backend.address),
-        secret(&key_pem),
-    ];
-    control_plane.publish(&resources);
+        cluster("tls", backend),
+        secret,
+    ]
+}
+
+/// One request over TLS, the certificate and the name `web.test` checked.
+fn get_over_tls(address: SocketAddr, trusted: CertificateDer<'static>) -> std::io::Result<Answer> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let session = ClientConnection::new(Arc::new(config), "web.test".try_into().unwrap()).unwrap();
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Connection::over(StreamOwned::new(session, stream)).get("/")
+}
+
+#[test]
+fn tls_ends_in_a_confined_worker_and_in_its_successor() {
+    let mut proxy = Proxy::start();
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, listen) = (Backend::start("over tls"), free_address());
+    let certified = rcgen::generate_simple_self_signed(["web.test".to_owned()]).unwrap();
+    let key = certified.signing_key.serialize_pem();
+    control_plane.publish(&tls_site(listen, backend.address, &certified.cert.pem(), &key));
     assert_eq!(control_plane.rejections(), []);
+    let trusted = certified.cert.der();
+    assert_eq!(get_over_tls(listen, trusted.clone()).unwrap().body, "over tls");
+    assert!(poll(|| proxy.status().stored_config_bytes.filter(|bytes| *bytes > 0)).is_some());
+
+    // The key comes out of the starter's memory: nobody is there to send it again.
+    drop(control_plane);
+    let first = proxy.wait_for_worker(|_| true).pid;
+    kill(first, Signal::KILL);
+    assert_eq!(get_over_tls(listen, trusted.clone()).unwrap().body, "over tls");
+    assert_ne!(proxy.wait_for_worker(|_| true).pid, first);
+}
+
+#[test]
+fn private_key_shows_up_nowhere() {
+    let proxy = Proxy::start_with(&["--log", "trace"]);
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, listen) = (Backend::start("secret"), free_address());
+    let certified = rcgen::generate_simple_self_signed(["web.test".to_owned()]).unwrap();
+    let (key_pem, key_der) = (certified.signing_key.serialize_pem(), certified.signing_key.serialize_der());
+    let site = |key: &str| tls_site(listen, backend.address, &certified.cert.pem(), key);
+    control_plane.publish(&site(&key_pem));
+    assert_eq!(control_plane.rejections(), []);
+    assert_eq!(get_over_tls(listen, certified.cert.der().clone()).unwrap().body, "secret");
     // A broken key, so that error messages have their chance too.
-    let last = resources.len() - 1;
-    let damaged = key_pem.replacen(&key_pem[60..64], "####", 1);
-    resources[last] = secret(&damaged);
-    control_plane.publish(&resources);
+    control_plane.publish(&site(&key_pem.replacen(&key_pem[60..64], "####", 1)));
     let rejections = control_plane.rejections();
     assert_eq!(rejections.len(), 1, "{rejections:?}");
     assert!(poll(|| proxy.status().stored_config_bytes.filter(|bytes| *bytes > 0)).is_some());

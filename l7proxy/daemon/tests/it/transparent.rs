@@ -1,4 +1,4 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 
 use rustix::thread::{CapabilitySet, capabilities};
@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::backend::Backend;
 use crate::config::{ControlPlane, free_address, site};
-use crate::harness::Proxy;
+use crate::harness::{PATIENCE, Proxy};
 use crate::http::Connection;
 
 /// Transparent sockets need a capability, which the starter keeps when it has it.
@@ -124,7 +124,8 @@ fn keep_client_address() {
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         client.bind(&"192.0.2.9:0".parse::<SocketAddr>().unwrap().into()).unwrap();
         client.connect(&listen.into()).unwrap();
-        Connection::over(client.into()).unwrap().get("/peer").unwrap().body.parse().unwrap()
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        Connection::over(TcpStream::from(client)).get("/peer").unwrap().body.parse().unwrap()
     };
     let seen = peer_seen(kept);
     assert_eq!(seen.ip().to_string(), "192.0.2.9");
