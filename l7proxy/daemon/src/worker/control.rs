@@ -25,8 +25,9 @@ const STORE_AFTER: Duration = Duration::from_millis(200);
 /// which bounds the share of this thread that copying takes to a twentieth.
 const STORE_SHARE: u32 = 20;
 
-/// How often listeners without a socket are tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How often listeners without a socket are tried again: soon enough for a port that a dying process
+/// is about to leave, and cheap, a question to the starter for each.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Orders under way. Whoever sends more waits.
 const QUEUE: usize = 64;

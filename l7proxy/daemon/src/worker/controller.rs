@@ -145,14 +145,16 @@ impl Controller {
         let gone: Vec<Bind> = self.held.keys().filter(|bind| !wanted.contains(bind)).cloned().collect();
         let mut opened = Vec::new();
         let mut refused = Vec::new();
-        self.failed.clear();
+        let known = std::mem::take(&mut self.failed);
         for bind in wanted.iter().filter(|bind| !self.held.contains_key(bind)) {
             // An address that moves from one listener to another keeps its socket at the starter, but
             // must leave the old listener's hands before the new one's snapshot is out.
             match self.open(bind).await {
                 Ok((local, sockets)) => opened.push((bind.clone(), local, sockets)),
                 Err(error) => {
-                    warn!(listener = bind.listener, address = %bind.address, %error, "listener has no socket");
+                    if !known.contains_key(bind) {
+                        warn!(listener = bind.listener, address = %bind.address, %error, "listener has no socket");
+                    }
                     self.failed.insert(bind.clone(), error.to_string());
                     refused.push(Rejected {
                         name: bind.listener.clone(),
@@ -204,7 +206,10 @@ impl Controller {
         if !self.failed.is_empty() {
             let before = self.failed.len();
             self.bring_up().await;
-            info!(bound = before - self.failed.len(), without = self.failed.len(), "sockets tried again");
+            let bound = before.saturating_sub(self.failed.len());
+            if bound > 0 {
+                info!(bound, without = self.failed.len(), "listeners have a socket now");
+            }
         }
     }
 

@@ -31,15 +31,17 @@ impl Proxy {
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let starter = command(&folder.path().join("run"))
-            .args(arguments)
-            .stdout(File::create(folder.path().join("access.log")).unwrap())
-            .stderr(File::create(folder.path().join("proxy.log")).unwrap())
-            .spawn()
-            .unwrap();
+        let starter = spawn(folder.path(), arguments);
         let mut proxy = Self { folder, starter };
         proxy.wait_for_worker(|worker| worker.state == WorkerState::Serving);
         proxy
+    }
+
+    /// Starts another starter in the place of one that has ended.
+    pub(crate) fn start_again(&mut self) {
+        self.wait();
+        self.starter = spawn(self.folder.path(), &[]);
+        self.wait_for_worker(|worker| worker.state == WorkerState::Serving);
     }
 
     pub(crate) fn run_dir(&self) -> PathBuf {
@@ -112,6 +114,16 @@ impl Drop for Proxy {
         let _ = self.starter.kill();
         let _ = self.starter.wait();
     }
+}
+
+fn spawn(folder: &Path, arguments: &[&str]) -> Child {
+    let log = |name: &str| File::options().create(true).append(true).open(folder.join(name)).unwrap();
+    command(&folder.join("run"))
+        .args(arguments)
+        .stdout(log("access.log"))
+        .stderr(log("proxy.log"))
+        .spawn()
+        .unwrap()
 }
 
 /// `l7proxy starter` with this run directory.

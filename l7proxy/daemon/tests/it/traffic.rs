@@ -122,6 +122,23 @@ fn port_in_use_refuses_one_listener_and_it_serves_once_the_port_is_free() {
 }
 
 #[test]
+fn new_starter_serves_where_one_was_killed() {
+    let mut proxy = Proxy::start();
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, listen) = (Backend::start("another"), free_address());
+    control_plane.publish(&site("web", listen, backend.address));
+    let mut in_flight = Connection::open(listen).unwrap();
+    in_flight.send("/held").unwrap();
+    assert!(poll(|| (backend.held() == 1).then_some(())).is_some());
+
+    proxy.signal(Signal::KILL);
+    proxy.start_again();
+    assert!(poll(|| (body(listen) == "another").then_some(())).is_some(), "{}", proxy.log());
+    backend.release();
+    assert_eq!(in_flight.receive().unwrap().body, "another", "the orphan finishes its requests");
+}
+
+#[test]
 fn removed_listener_closes_its_port_and_a_changed_one_moves() {
     let proxy = Proxy::start();
     let control_plane = ControlPlane::start(&proxy.run_dir());
