@@ -107,6 +107,8 @@ pub fn read_once(path: &Path) -> FolderState {
 
 enum Message {
     Event(Instant, notify::Event),
+    /// Events were lost.
+    Look,
     Stop,
 }
 
@@ -132,9 +134,8 @@ impl Worker {
     ) -> (Self, watch::Receiver<Arc<FolderState>>) {
         let read_at = Instant::now();
         let events = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let sent =
-                event.is_ok_and(|event| messages.try_send(Message::Event(Instant::now(), event)).is_ok());
-            if !sent {
+            let message = event.map_or(Message::Look, |event| Message::Event(Instant::now(), event));
+            if messages.try_send(message).is_err() {
                 lost.store(true, Ordering::Release);
             }
         });
@@ -167,6 +168,7 @@ impl Worker {
             }
             match inbox.recv_timeout(due - now) {
                 Ok(Message::Event(at, event)) => self.event(at, &event),
+                Ok(Message::Look) => self.pending.structure(Change::Settled, Instant::now(), &self.timing),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }

@@ -142,6 +142,26 @@ fn a_single_file_can_be_given() {
 }
 
 #[test]
+fn a_folder_given_by_a_link_is_followed_when_the_link_is_pointed_elsewhere() {
+    let mut folder = Fixture::with_config(
+        |root| {
+            for version in [1, 2] {
+                fs::create_dir(root.join(format!("v{version}"))).unwrap();
+                fs::write(root.join(format!("v{version}/a.yaml")), service("a", 80 + version)).unwrap();
+            }
+            symlink("v1", root.join("current")).unwrap();
+        },
+        |config| config.path.push("current"),
+    );
+    assert_eq!(port(&folder.state(), "a"), 81);
+    folder.write("v1/b.yaml", &service("b", 80));
+    folder.wait_names(&["Service default/a", "Service default/b"]);
+    symlink("v2", folder.root.join("next")).unwrap();
+    fs::rename(folder.root.join("next"), folder.root.join("current")).unwrap();
+    folder.wait("version 2", |state| names(state).len() == 1 && port(state, "a") == 82);
+}
+
+#[test]
 fn links_that_go_round_and_files_with_two_names_are_read_once() {
     let folder = Fixture::new(|root| {
         fs::write(root.join("a.yaml"), service("a", 80)).unwrap();
