@@ -78,7 +78,7 @@ async fn establish(
     name: &str,
     stream: TcpStream,
     peer: SocketAddr,
-    draining: watch::Receiver<bool>,
+    mut draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
@@ -98,15 +98,19 @@ async fn establish(
     };
     let listener = listener.clone();
     drop(snapshot);
-    let Some(selected) = select_chain(&core, &listener, stream).await? else { return Ok(()) };
-    let Selected { mut io, chain, tls, server_name, alpn } = selected;
+    // Nothing was asked for yet, so nothing is lost when the listener goes away meanwhile.
+    let ready = tokio::select! {
+        ready = get_ready(&core, &listener, stream) => ready?,
+        _ = draining.wait_for(|draining| *draining) => None,
+    };
+    let Some((selected, protocol)) = ready else { return Ok(()) };
+    let Selected { mut io, chain, tls, server_name, .. } = selected;
     match &chain.network {
         Network::Respond(bytes) => {
             io.write_all(bytes).await?;
             io.shutdown().await
         }
         Network::Http(manager) => {
-            let (io, protocol) = protocol(io, manager, alpn).await?;
             let manager = manager.clone();
             let connection = Connection::new(
                 &core,
@@ -116,6 +120,20 @@ async fn establish(
             Ok(())
         }
     }
+}
+
+/// The chain, with TLS established, and the protocol spoken on it. None: close.
+async fn get_ready(
+    core: &Rc<Core>,
+    listener: &Listener,
+    stream: TcpStream,
+) -> io::Result<Option<(Selected, Protocol)>> {
+    let Some(mut selected) = select_chain(core, listener, stream).await? else { return Ok(None) };
+    let mut spoken = Protocol::Http1;
+    if let Network::Http(manager) = &selected.chain.network {
+        (selected.io, spoken) = protocol(selected.io, manager, selected.alpn).await?;
+    }
+    Ok(Some((selected, spoken)))
 }
 
 /// None: the connection was counted and is to be closed.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
 use mesh_l7proxy_proxy::{AccessLogSink, DataPlane, DataPlaneConfig, UpstreamSockets};
 
-pub(crate) use self::backend::{Backend, Seen, empty, full, trailing};
+pub(crate) use self::backend::{Backend, Body, Seen, empty, full, trailing};
 pub(crate) use self::client::{Client, Reply, exchange_raw, http2_client, read_to_end, send_raw};
 pub(crate) use self::resources::{cluster, endpoints, http_listener, listener, routes};
 
@@ -79,9 +79,11 @@ impl Proxy {
             self.version += 1;
             let body = mesh_xds_proto::json::decode_any_yaml(resource).unwrap();
             let value: serde_json::Value = mesh_xds_proto::json::encode_any(&body).unwrap();
-            let name = value["name"].as_str().or(value["clusterName"].as_str()).or(value["cluster_name"].as_str());
+            let name =
+                value["name"].as_str().or(value["clusterName"].as_str()).or(value["cluster_name"].as_str());
             let type_url = body.type_url.clone();
-            let named = NamedResource { name: name.unwrap().to_owned(), version: self.version.to_string(), body };
+            let named =
+                NamedResource { name: name.unwrap().to_owned(), version: self.version.to_string(), body };
             rejected.extend(self.store.apply(&type_url, vec![named], &[]));
         }
         self.plane.publish(self.store.snapshot());
@@ -103,7 +105,8 @@ impl Proxy {
     pub(crate) fn listen_at(&self, listener: &str, address: &str) -> (Bind, SocketAddr) {
         let socket = TcpListener::bind(address).unwrap();
         let local = socket.local_addr().unwrap();
-        let bind = Bind { listener: listener.to_owned(), address: local, transparent: false, thread: Some(0) };
+        let bind =
+            Bind { listener: listener.to_owned(), address: local, transparent: false, thread: Some(0) };
         self.plane.add_listener(0, bind.clone(), socket);
         (bind, local)
     }
@@ -119,7 +122,11 @@ impl Proxy {
     }
 
     /// The same with more of the connection manager and more of the cluster.
-    pub(crate) fn forwarding_with(endpoint: SocketAddr, manager: &str, cluster_options: &str) -> (Self, SocketAddr) {
+    pub(crate) fn forwarding_with(
+        endpoint: SocketAddr,
+        manager: &str,
+        cluster_options: &str,
+    ) -> (Self, SocketAddr) {
         let mut proxy = Self::start();
         proxy.apply(&[
             cluster("backend", cluster_options),

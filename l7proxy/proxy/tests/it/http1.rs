@@ -36,8 +36,14 @@ async fn downstream_and_upstream_connections_are_kept() {
         assert_eq!(client.get("/").await.text(), "hello");
     }
     assert_eq!(backend.connections(), 1);
-    assert_eq!(proxy.metric("envoy_cluster_upstream_cx_total{envoy_cluster_name=\"backend\"}", 1.0).await, 1.0);
-    assert_eq!(proxy.metric("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"backend\"}", 20.0).await, 20.0);
+    assert_eq!(
+        proxy.metric("envoy_cluster_upstream_cx_total{envoy_cluster_name=\"backend\"}", 1.0).await,
+        1.0
+    );
+    assert_eq!(
+        proxy.metric("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"backend\"}", 20.0).await,
+        20.0
+    );
 }
 
 #[tokio::test]

@@ -1,1 +1,158 @@
-//! x
+//! Clocks.
+
+use std::time::{Duration, Instant};
+
+use http::{Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::harness::{
+    Backend, Client, Proxy, cluster, empty, endpoints, exchange_raw, http_listener, read_to_end, routes,
+    send_raw,
+};
+
+/// An endpoint that takes requests and never answers.
+async fn silent() -> std::net::SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            held.push(socket.accept().await.unwrap());
+        }
+    });
+    address
+}
+
+async fn with_route(endpoint: std::net::SocketAddr, options: &str) -> (Proxy, std::net::SocketAddr) {
+    let mut proxy = Proxy::start();
+    proxy.apply(&[
+        cluster("backend", ""),
+        endpoints("backend", &[endpoint]),
+        http_listener("web", ""),
+        routes(
+            "web",
+            &format!("[{{ match: {{ prefix: \"/\" }}, route: {{ cluster: backend, {options} }} }}]"),
+        ),
+    ]);
+    let address = proxy.listen("web");
+    (proxy, address)
+}
+
+#[tokio::test]
+async fn route_timeout_is_504() {
+    let (proxy, address) = with_route(silent().await, "timeout: 0.1s").await;
+    let reply = Client::connect(address).await.get("/").await;
+    assert_eq!((reply.status, reply.text()), (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
+    let timeouts = "envoy_cluster_upstream_rq_timeout_total{envoy_cluster_name=\"backend\"}";
+    assert_eq!(proxy.metric(timeouts, 1.0).await, 1.0);
+}
+
+#[tokio::test]
+async fn route_timeout_begins_when_the_request_is_complete() {
+    let (_proxy, address) = with_route(silent().await, "timeout: 0.2s").await;
+    let mut stream = send_raw(address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n1").await;
+    // Three times the timeout, while the body is still on its way: nothing comes.
+    let early = tokio::time::timeout(Duration::from_millis(600), stream.read_u8()).await;
+    assert!(early.is_err(), "{early:?}");
+    let complete = Instant::now();
+    stream.write_all(b"2").await.unwrap();
+    let mut reply = [0; 12];
+    stream.read_exact(&mut reply).await.unwrap();
+    assert_eq!(&reply, b"HTTP/1.1 504");
+    assert!(complete.elapsed() >= Duration::from_millis(190));
+}
+
+#[tokio::test]
+async fn route_timeout_also_ends_a_body_that_has_begun() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\npart").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (_proxy, address) = with_route(endpoint, "timeout: 0.2s").await;
+    let request = Request::get("/").header("host", "a").body(empty()).unwrap();
+    let reply = Client::connect(address).await.send(request).await;
+    assert!(reply.is_err(), "{reply:?}");
+}
+
+#[tokio::test]
+async fn per_try_timeout_leads_to_another_try() {
+    let good = Backend::saying("good").await;
+    let mut proxy = Proxy::start();
+    proxy.apply(&[
+        cluster("backend", ""),
+        endpoints("backend", &[silent().await, good.address]),
+        http_listener("web", ""),
+        routes(
+            "web",
+            r#"[{ match: { prefix: "/" }, route: { cluster: backend,
+                retry_policy: { retry_on: 5xx, num_retries: 1, per_try_timeout: 0.1s } } }]"#,
+        ),
+    ]);
+    let mut client = Client::connect(proxy.listen("web")).await;
+    for _ in 0..4 {
+        assert_eq!(client.get("/").await.text(), "good");
+    }
+}
+
+#[tokio::test]
+async fn silent_stream_is_ended() {
+    let mut proxy = Proxy::start();
+    proxy.apply(&[
+        cluster("backend", ""),
+        endpoints("backend", &[silent().await]),
+        http_listener("web", "stream_idle_timeout: 0.1s,"),
+        routes("web", r#"[{ match: { prefix: "/" }, route: { cluster: backend, timeout: 0s } }]"#),
+    ]);
+    let reply = Client::connect(proxy.listen("web")).await.get("/").await;
+    assert_eq!((reply.status, reply.text()), (StatusCode::REQUEST_TIMEOUT, "stream timeout"));
+}
+
+#[tokio::test]
+async fn slow_head_closes_the_connection() {
+    let (_proxy, address) = Proxy::forwarding_with(
+        silent().await,
+        "request_headers_timeout: 0.2s, common_http_protocol_options: { idle_timeout: 30s },",
+        "",
+    );
+    let started = Instant::now();
+    assert_eq!(exchange_raw(address, "GET / HTTP/1.1\r\nhost:").await, "");
+    assert!(started.elapsed() >= Duration::from_millis(190));
+    assert!(started.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed() {
+    let backend = Backend::saying("hello").await;
+    let (proxy, address) =
+        Proxy::forwarding_with(backend.address, "common_http_protocol_options: { idle_timeout: 0.2s },", "");
+    let mut stream = send_raw(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(read_to_end(&mut stream).await.ends_with("hello"));
+    let idle = "envoy_http_downstream_cx_idle_timeout_total{envoy_http_conn_manager_prefix=\"web\"}";
+    assert_eq!(proxy.metric(idle, 1.0).await, 1.0);
+}
+
+#[tokio::test]
+async fn slow_request_body_is_408_when_limited() {
+    let (_proxy, address) = Proxy::forwarding_with(silent().await, "request_timeout: 0.2s,", "");
+    let reply = exchange_raw(address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\npart").await;
+    assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
+    assert!(reply.contains("connection: close"), "{reply}");
+}
+
+#[tokio::test]
+async fn upstream_connection_idle_for_too_long_is_closed() {
+    let backend = Backend::saying("hello").await;
+    let options = r#"typed_extension_protocol_options: { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions,
+        common_http_protocol_options: { idle_timeout: 0.1s },
+        explicit_http_config: { http_protocol_options: {} } } },"#;
+    let (proxy, address) = Proxy::forwarding_with(backend.address, "", options);
+    Client::connect(address).await.get("/").await;
+    let closed = "envoy_cluster_upstream_cx_destroy_total{envoy_cluster_name=\"backend\"}";
+    assert_eq!(proxy.metric(closed, 1.0).await, 1.0);
+}

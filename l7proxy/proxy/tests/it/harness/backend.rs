@@ -116,4 +116,3 @@ impl Backend {
         Self { address, connections }
     }
 }
-
