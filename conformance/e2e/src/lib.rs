@@ -1,10 +1,13 @@
 //! The whole product on real parts: an agent and a proxy on a node with pods and a client outside.
 //!
-//! In: programs, kernel object, manifests. Out: a running [`Stack`] that tests and the demo send traffic
-//! through and ask questions of, taken down when dropped. Start with `stack.rs`. Threads: those of the echo
-//! backends.
+//! In: programs, kernel object, manifests. Out: a running [`Stack`] (as root, redirecting) or [`PlainStack`]
+//! (without), that tests and the demo send traffic through and ask questions of, taken down when dropped.
+//! Start with `stack.rs`. Threads: those of the echo backends.
 
 mod cgroup;
+mod manifest;
+mod plain;
 mod stack;
 
+pub use plain::{PlainOptions, PlainStack};
 pub use stack::{BACKEND_PORT, Backend, Stack, StackOptions};

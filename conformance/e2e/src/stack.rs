@@ -111,10 +111,7 @@ impl Stack {
 
     /// Writes a manifest as an editor does: a new file, moved over the old one.
     pub fn write_manifest(&self, name: &str, text: &str) -> anyhow::Result<()> {
-        let path = self.manifests().join(name);
-        let new = self.manifests().join(format!(".{name}.new"));
-        fs::write(&new, text).with_context(|| format!("cannot write {}", new.display()))?;
-        fs::rename(&new, &path).with_context(|| format!("cannot write {}", path.display()))
+        crate::manifest::replace(&self.manifests().join(name), text)
     }
 
     /// Folder of the sockets.
@@ -208,6 +205,13 @@ impl Stack {
     /// The running agent.
     pub fn agent(&mut self) -> Option<&mut Guard> {
         self.agent.as_mut()
+    }
+
+    /// Takes the kernel programs off: without an agent, a link lives as long as its pin.
+    pub fn detach_programs(&mut self) -> anyhow::Result<()> {
+        self.stop_agent();
+        let pins = self.pin_root();
+        fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))
     }
 
     /// Ends the agent, with SIGTERM; the proxy and the kernel go on.

@@ -1,1 +1,6 @@
-//! Scenarios end to end.
+//! Scenarios end to end: real programs, real kernel, real sockets.
+
+mod bad_input;
+mod edits;
+mod fixture;
+mod redirection;
