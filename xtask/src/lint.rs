@@ -60,7 +60,7 @@ fn dependencies() -> anyhow::Result<Tally> {
     };
     let deny = |checks: &[&str]| {
         let mut deny = Command::new(&program);
-        deny.current_dir(process::root()).args(["--offline", "--log-level", "error", "check"]).args(checks);
+        deny.current_dir(process::root()).args(["--log-level", "error", "check"]).args(checks);
         deny
     };
     let mut tally = Tally::one(process::status(&mut deny(&["licenses", "bans", "sources"]))?.success());
