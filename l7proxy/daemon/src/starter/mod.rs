@@ -134,11 +134,12 @@ impl Starter {
     }
 
     /// Waits for something to do.
-    fn wait(&self) -> io::Result<Vec<Source>> {
-        let mut watched: Vec<(Source, BorrowedFd<'_>)> = vec![
-            (Source::Signals, self.signals.as_fd()),
-            (Source::Control, self.run_directory.control.as_fd()),
-        ];
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
+        let paused_until = self.operators.paused_until(Instant::now());
+        let mut watched: Vec<(Source, BorrowedFd<'_>)> = vec![(Source::Signals, self.signals.as_fd())];
+        if paused_until.is_none() {
+            watched.push((Source::Control, self.run_directory.control.as_fd()));
+        }
         for (id, channel) in self.operators.channels() {
             watched.push((Source::Messages(Peer::Operator(id)), channel.as_fd()));
         }
@@ -149,7 +150,8 @@ impl Starter {
             // After its messages, so that its last words are heard before its death.
             watched.push((Source::WorkerExit(worker.generation), worker.exited.as_fd()));
         }
-        let due = self.workers.due().into_iter().chain(self.upgrade.as_ref().map(Upgrade::due)).min();
+        let due = [self.workers.due(), self.upgrade.as_ref().map(Upgrade::due), paused_until];
+        let due = due.into_iter().flatten().min();
         let timeout = due.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let mut polled: Vec<PollFd<'_>> = watched
             .iter()

@@ -1,6 +1,7 @@
 //! Connections of the agent and the command line.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use mesh_l7proxy_wire::Channel;
 use rustix::net::SocketFlags;
@@ -9,11 +10,16 @@ use tracing::warn;
 /// How many may be connected at a time.
 const MAX_OPERATORS: usize = 32;
 
+/// How long nobody is accepted after that has failed: without descriptors it would fail again at once,
+/// and the loop would do nothing else.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// The open connections.
 #[derive(Debug, Default)]
 pub(super) struct Operators {
     connected: Vec<(u64, Channel)>,
     last_id: u64,
+    paused_until: Option<Instant>,
 }
 
 impl Operators {
@@ -23,7 +29,10 @@ impl Operators {
         let socket = match rustix::net::accept_with(listener, flags) {
             Ok(socket) => socket,
             Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => return,
-            Err(error) => return warn!(%error, "connection on starter.sock cannot be accepted"),
+            Err(error) => {
+                self.paused_until = Some(Instant::now() + PAUSE);
+                return warn!(%error, "connection on starter.sock cannot be accepted");
+            }
         };
         if !trusted(&socket) {
             return;
@@ -33,6 +42,12 @@ impl Operators {
         }
         self.last_id += 1;
         self.connected.push((self.last_id, Channel::new(socket)));
+    }
+
+    /// When connections are accepted again, if that is not now.
+    pub(super) fn paused_until(&mut self, now: Instant) -> Option<Instant> {
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        self.paused_until
     }
 
     pub(super) fn get(&mut self, id: u64) -> Option<&mut Channel> {

@@ -27,6 +27,10 @@ const QUEUE: usize = 1024;
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// `SO_MARK` of connections that keep the client's address: what our own control plane writes into
+/// `original_src.mark`. To go once [`UpstreamSockets`] hands over the listener's.
+const CLIENT_ADDRESS_MARK: u32 = 0x0900;
+
 type Answer = Result<(Response, Vec<OwnedFd>), LinkError>;
 
 /// Why a question to the starter has no good answer.
@@ -115,7 +119,7 @@ impl LinkHandle {
 impl UpstreamSockets for LinkHandle {
     fn transparent(&self, local: IpAddr) -> Pin<Box<dyn Future<Output = io::Result<OwnedFd>> + Send>> {
         let link = self.clone();
-        Box::pin(async move { Ok(link.upstream_socket(local, 0).await?) })
+        Box::pin(async move { Ok(link.upstream_socket(local, CLIENT_ADDRESS_MARK).await?) })
     }
 }
 
