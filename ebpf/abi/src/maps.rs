@@ -48,6 +48,11 @@ macro_rules! for_each_map {
             /// room for counters to come, so that a new one needs no new map.
             COUNTERS = "mr_counters_v1": PerCpuArray, u32 => u64,
                 entries 64, flags $crate::maps::NO_FLAGS;
+            /// 1 while this processor's packet program looks for a socket, which makes the kernel ask the
+            /// socket lookup program too; that then stays out, because the packet program decides and counts
+            /// by itself. Written by the one, read by the other.
+            LOOKING = "mr_looking_v1": PerCpuArray, u32 => u32,
+                entries 1, flags $crate::maps::NO_FLAGS;
             /// Sampled events, see [`events`]($crate::events); the size is in bytes. Full: the event is lost
             /// and counted.
             EVENTS = "mr_events_v1": RingBuf, () => (),

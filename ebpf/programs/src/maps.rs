@@ -121,6 +121,22 @@ impl DatapathMaps for KernelMaps {
     }
 }
 
+/// Says whether this processor's packet program is looking for a socket.
+#[inline(always)]
+pub(crate) fn set_looking(looking: bool) {
+    if let Some(value) = LOOKING.get_ptr_mut(0) {
+        // SAFETY: the map gave a valid pointer; the value is this processor's own, and no packet program
+        // interrupts another on one processor.
+        unsafe { value.write_volatile(u32::from(looking)) };
+    }
+}
+
+/// Whether this processor's packet program is looking for a socket.
+#[inline(always)]
+pub(crate) fn is_looking() -> bool {
+    LOOKING.get(0).is_some_and(|value| *value != 0)
+}
+
 /// Raises a counter of this processor.
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {

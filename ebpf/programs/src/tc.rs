@@ -22,7 +22,7 @@ use mesh_ebpf_logic::{
 
 use crate::constants::{proxy_mark, proxy_mark_mask};
 use crate::events::emit;
-use crate::maps::{KernelMaps, LISTENERS, count};
+use crate::maps::{KernelMaps, LISTENERS, count, set_looking};
 
 /// Ingress of devices whose packets have an Ethernet header: pods' veths, uplinks, VXLAN.
 #[classifier]
@@ -140,9 +140,10 @@ fn connected_socket(ctx: &TcContext, packet: &TcpPacket) -> Option<NonNull<bpf_s
     let ends: *mut bpf_sock_tuple = (&raw mut ends).cast();
     // The device's own network namespace: the node's, for the host's side of a pod's veth.
     let netns = BPF_F_CURRENT_NETNS as i64 as u64;
+    set_looking(true);
     // SAFETY: the tuple is filled for the size given, which tells the helper the family.
-    let socket =
-        unsafe { bpf_skc_lookup_tcp(ctx.skb.skb.cast(), ends, size as u32, netns, 0) };
+    let socket = unsafe { bpf_skc_lookup_tcp(ctx.skb.skb.cast(), ends, size as u32, netns, 0) };
+    set_looking(false);
     let socket = NonNull::new(socket)?;
     // SAFETY: the pointer is not null; `state` may be read of every socket, half-open ones too.
     let state = unsafe { (*socket.as_ptr()).state };

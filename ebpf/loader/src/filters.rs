@@ -1,0 +1,56 @@
+//! Attaching to devices: by tcx link, or by a filter of the clsact queueing discipline.
+
+use std::error::Error;
+
+use aya::programs::links::FdLink;
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::{Link, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
+use nix::net::if_::if_indextoname;
+
+/// Our filter's place: the first priority and one handle, so that it is found again for replacing.
+const PRIORITY: u16 = 1;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// The name of a device of this network namespace.
+pub(crate) fn name_of(index: u32) -> Option<String> {
+    if_indextoname(index).ok()?.into_string().ok()
+}
+
+/// A new link at the head of the device's ingress.
+pub(crate) fn attach_tcx(
+    program: &mut SchedClassifier,
+    device: &str,
+) -> Result<FdLink, Box<dyn Error + Send + Sync>> {
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(device, TcAttachType::Ingress, options)?;
+    Ok(program.take_link(id)?.try_into()?)
+}
+
+/// Adds our filter, or gives the one that is there a new program in one step.
+pub(crate) fn attach_clsact(program: &mut SchedClassifier, device: &str) -> Result<(), ProgramError> {
+    match qdisc_add_clsact(device) {
+        Ok(()) => {}
+        // Already there, ours or another program's. Any other trouble shows when the filter is added.
+        Err(_already_there) => {}
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
+    let id = match program.attach_with_options(device, TcAttachType::Ingress, options) {
+        Ok(id) => id,
+        Err(_exists) => program.attach_to_link(existing(device)?)?,
+    };
+    // The filter shall outlive this handle.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Removes our filter. The queueing discipline stays: others may use it.
+pub(crate) fn detach_clsact(device: &str) -> Result<(), ProgramError> {
+    existing(device)?.detach()
+}
+
+fn existing(device: &str) -> Result<SchedClassifierLink, ProgramError> {
+    SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+        .map_err(|error| ProgramError::TcError(TcError::IoError(error)))
+}
