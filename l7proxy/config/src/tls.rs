@@ -1,8 +1,5 @@
 //! Certificates and TLS settings of filter chains.
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 

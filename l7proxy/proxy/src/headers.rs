@@ -135,15 +135,20 @@ pub(crate) fn announce_trailers(headers: &mut HeaderMap, hop: HopByHop, version:
     if version == Version::HTTP_2 || !hop.trailers || headers.contains_key(header::TRAILER) {
         return;
     }
-    let grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if grpc {
+    if is_grpc(headers) {
         headers.insert(
             header::TRAILER,
             HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"),
         );
     }
+}
+
+/// Whether a message is one of gRPC's.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
 }
 
 /// Sets `server` and `via` as the listener says.

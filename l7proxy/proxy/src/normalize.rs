@@ -3,6 +3,9 @@
 //! The same form is matched, logged as the route saw it, and sent upstream: nothing may match on a decoded
 //! path and forward the raw one.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use mesh_l7proxy_config::http_manager::{EscapedSlashes, PathRules};

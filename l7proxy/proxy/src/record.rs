@@ -22,6 +22,8 @@ pub(crate) struct Record {
     pub(crate) connection: Rc<Connection>,
     started: Instant,
     pub(crate) version: Version,
+    /// Whether the client speaks gRPC, which has its own way of saying that a call failed.
+    pub(crate) grpc: bool,
     status: Option<StatusCode>,
     pub(crate) flags: Flags,
     details: &'static str,
@@ -65,6 +67,7 @@ impl Record {
             connection: connection.clone(),
             started: Instant::now(),
             version,
+            grpc: false,
             status: None,
             flags: Flags::NONE,
             details: "",

@@ -1,7 +1,7 @@
 //! Responses made here.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 use mesh_l7proxy_config::route::{DirectResponse, Matched};
 
 use crate::body::ResponseBody;
@@ -58,12 +58,37 @@ impl<'a> Local<'a> {
         }
     }
 
+    /// A gRPC client looks at `grpc-status` alone, and takes any status but 200 for a broken connection
+    /// (gRPC's "HTTP to gRPC Status Code Mapping").
+    fn into_grpc(mut self, headers: &mut HeaderMap) -> Self {
+        let code = match self.status.as_u16() {
+            400 => "13",
+            401 => "16",
+            403 => "7",
+            404 => "12",
+            429 | 502..=504 => "14",
+            _ => "2",
+        };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code));
+        if let Some(message) = HeaderValue::from_bytes(&self.body).ok().filter(|message| !message.is_empty())
+        {
+            headers.insert(HeaderName::from_static("grpc-message"), message);
+        }
+        self.body = Bytes::new();
+        self.status = StatusCode::OK;
+        self
+    }
+
     /// The response with the headers that every local one has.
-    pub(crate) fn respond(self, mut record: Box<Record>, active: Active) -> Response<ResponseBody> {
+    pub(crate) fn respond(mut self, mut record: Box<Record>, active: Active) -> Response<ResponseBody> {
         let connection = record.connection.clone();
         let mut headers = HeaderMap::with_capacity(8);
-        if let Some(location) = self.location {
-            headers.insert(header::LOCATION, location);
+        if let Some(location) = &self.location {
+            headers.insert(header::LOCATION, location.clone());
+        }
+        if record.grpc && self.location.is_none() && !self.status.is_success() {
+            self = self.into_grpc(&mut headers);
         }
         if !self.body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));

@@ -51,6 +51,7 @@ pub(crate) async fn serve(
     // Before the parts are taken: the promise travels in the request's extensions.
     let upgrade = Promise::of_request(&mut request);
     let (mut head, body) = request.into_parts();
+    record.grpc = headers::is_grpc(&head.headers);
     let (target, hop, client) = match admit(&mut head, &connection) {
         Ok(Admission::Forward(target, hop, client)) => (target, hop, client),
         Ok(Admission::RedirectTo(location)) => {

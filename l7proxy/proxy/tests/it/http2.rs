@@ -136,3 +136,16 @@ async fn short_http2_response_is_a_reset_not_a_success() {
     let reply = Client::connect(address).await.send(request).await;
     assert!(reply.is_err(), "{reply:?}");
 }
+
+#[tokio::test]
+async fn failure_of_a_grpc_call_is_a_grpc_status() {
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (_proxy, address) = Proxy::forwarding_with(gone, "", HTTP2);
+    let mut client = http2_client(TcpStream::connect(address).await.unwrap()).await;
+    let request =
+        Request::post("http://a/s.S/M").header("content-type", "application/grpc").body(full("m")).unwrap();
+    let reply = Reply::of(client.send_request(request).await.unwrap()).await.unwrap();
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(reply.header("grpc-status"), Some("14"));
+    assert!(reply.header("grpc-message").unwrap().contains("connection failure"));
+}

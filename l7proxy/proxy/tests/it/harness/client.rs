@@ -69,10 +69,6 @@ impl Client {
     pub(crate) fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
-
-    pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
-        timeout(PATIENCE, self.0.ready()).await.expect("the connection settles")
-    }
 }
 
 /// One HTTP/2 connection with prior knowledge.
