@@ -24,7 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// No starter listens at this path (none was started, or it is gone).
-    #[error("no starter answers at {}; is `l7proxy starter` running with this run directory?", path.display())]
+    #[error("no starter answers at {} (is `l7proxy starter` running with this run directory?)", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,

@@ -50,11 +50,13 @@ impl Starter {
             return Err(Refusal { kind: RefusalKind::NotPermitted, message }).into();
         }
         match request {
-            Request::Listen(_) | Request::Close { .. } if self.is_leaving(peer) => Err(Refusal {
-                kind: RefusalKind::Busy,
-                message: format!("`{}`: this side is going away", request.name()),
-            })
-            .into(),
+            Request::Listen(_) | Request::Close { .. } | Request::StoreConfig if self.is_leaving(peer) => {
+                Err(Refusal {
+                    kind: RefusalKind::Busy,
+                    message: format!("`{}`: this side is going away", request.name()),
+                })
+                .into()
+            }
             Request::Listen(spec) => match self.listeners.open(spec) {
                 Ok(listener) => {
                     with_duplicates(Response::Opened(listener.info.clone()), listener.descriptors())
@@ -100,7 +102,8 @@ impl Starter {
         }
     }
 
-    /// A worker that drains knows less than its successor and may not open or close listeners.
+    /// A worker that drains knows less than its successor and may not open or close listeners, or leave
+    /// its configuration in place of the successor's.
     fn is_leaving(&mut self, peer: Peer) -> bool {
         let draining = match peer {
             Peer::Operator(_) => false,

@@ -29,7 +29,11 @@ fn what_the_xds_server_says_serves() {
     assert!(proxy.admin("/config_dump").1.contains("\"web\""));
     assert!(proxy.admin("/clusters").1.contains(&backend.address.port().to_string()));
     assert!(proxy.admin("/listeners").1.contains(&listen.port().to_string()));
-    assert!(proxy.admin("/stats/prometheus").1.contains("envoy_control_plane_connected_state 1"));
+    let metrics = proxy.admin("/stats/prometheus").1;
+    assert!(
+        metrics.contains("envoy_control_plane_connected_state 1") && metrics.ends_with("# EOF\n"),
+        "{metrics}"
+    );
     assert!(poll(|| proxy.access_log().contains("GET").then_some(())).is_some(), "{}", proxy.access_log());
 }
 

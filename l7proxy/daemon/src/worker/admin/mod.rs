@@ -97,11 +97,13 @@ async fn prometheus(State(admin): Shared) -> Response {
         .inspect(move |controller| {
             let mut out = own;
             controller.plane().metrics(&mut out);
+            out.push_str("# EOF\n");
             out
         })
         .await;
     let Some(all) = all else { return ending() };
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], all).into_response()
+    let format = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, format)], all).into_response()
 }
 
 async fn ready(State(admin): Shared) -> Response {
