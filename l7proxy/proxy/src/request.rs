@@ -10,6 +10,7 @@ mod upgrade;
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use mesh_l7proxy_config::cluster::{Cluster, UpstreamProtocol};
@@ -92,7 +93,18 @@ pub(crate) async fn serve(
         connection.manager.request_id_in_response.then(|| head.headers.get(X_REQUEST_ID).cloned());
     let empty = body.is_end_stream();
     let progress = Progress::new(record.received.clone(), record.started(), empty);
-    let outgoing = outgoing(&connection, forward, matched, chosen, head, &target, hop, cluster, &progress);
+    let outgoing = outgoing(
+        &connection,
+        forward,
+        matched,
+        chosen,
+        head,
+        &target,
+        client.scheme,
+        hop,
+        cluster,
+        &progress,
+    );
     let body = if empty { None } else { Some(RequestBody::new(body, progress.clone())) };
     let deadlines = Deadlines::new(&connection.manager.limits, forward, record.started(), progress);
 
@@ -143,6 +155,7 @@ fn outgoing(
     chosen: Option<&WeightedCluster>,
     head: request::Parts,
     target: &Target,
+    client_scheme: &str,
     hop: HopByHop,
     cluster: &Cluster,
     progress: &Rc<Progress>,
@@ -179,6 +192,7 @@ fn outgoing(
     Outgoing {
         idempotent: is_idempotent(&head.method),
         method: head.method,
+        scheme: if client_scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP },
         authority: host.unwrap_or_else(|| target.authority.clone()),
         path_and_query,
         headers,

@@ -47,7 +47,7 @@ pub(crate) async fn serve(
                 builder.max_headers(limits.header_fields);
             }
             let served = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-            drive(served, &connection, &arrived, draining).await;
+            drive(served, protocol, &connection, &arrived, draining).await;
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
                 builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
             }
             let served = builder.serve_connection(TokioIo::new(io), service);
-            drive(served, &connection, &arrived, draining).await;
+            drive(served, protocol, &connection, &arrived, draining).await;
         }
     }
 }
@@ -110,6 +110,10 @@ struct Clocks<'c> {
     /// When the first byte of a head came that is not complete yet.
     head_since: Option<Instant>,
     served: u32,
+    was_active: bool,
+    /// Whether bytes between requests mean that a head has begun. In HTTP/2 they may be anything; its heads
+    /// come in one frame or a bounded number of them.
+    heads_are_bytes: bool,
 }
 
 /// What a clock says.
@@ -124,15 +128,16 @@ impl Clocks<'_> {
     /// Called after each turn of the codec. Whether a head has begun since the last call.
     fn head_began(&mut self) -> bool {
         let served = self.connection.served.get();
-        if served != self.served {
+        let active = self.connection.active.get() > 0;
+        if active || std::mem::replace(&mut self.was_active, active) || served != self.served {
+            // What arrived belonged to a request that was complete or is being read.
+            self.was_active = active;
             self.served = served;
             self.head_since = None;
             self.arrived.store(false, Ordering::Relaxed);
+            return false;
         }
-        if self.head_since.is_none()
-            && self.connection.active.get() == 0
-            && self.arrived.swap(false, Ordering::Relaxed)
-        {
+        if self.heads_are_bytes && self.head_since.is_none() && self.arrived.swap(false, Ordering::Relaxed) {
             self.head_since = Some(Instant::now());
             return true;
         }
@@ -176,12 +181,20 @@ enum Turn {
 
 async fn drive(
     served: impl Served,
+    protocol: Protocol,
     connection: &Rc<Connection>,
     arrived: &Arc<AtomicBool>,
     mut draining: watch::Receiver<bool>,
 ) {
     let mut served = pin!(served);
-    let mut clocks = Clocks { connection, arrived, head_since: None, served: 0 };
+    let mut clocks = Clocks {
+        connection,
+        arrived,
+        head_since: None,
+        served: 0,
+        was_active: false,
+        heads_are_bytes: protocol == Protocol::Http1,
+    };
     let mut finishing = false;
     loop {
         let next = clocks.next();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{self, Unit};
 use serde_json::{Value, json};
@@ -20,8 +20,10 @@ enum Reading {
     Histogram { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
 }
 
-/// What one family says about one name.
+/// What one family says about its names.
 struct Family {
+    /// Envoy's. Where it ends in `_total` it is a counter to OpenMetrics as well; the other counters of Envoy
+    /// have no type there, because OpenMetrics would put the ending on.
     name: &'static str,
     help: &'static str,
     label: Option<&'static str>,
@@ -32,27 +34,28 @@ type HttpField = (&'static str, &'static str, fn(&HttpCounters) -> &Count);
 type ClusterField = (&'static str, &'static str, fn(&ClusterCounters) -> &Count);
 type ThreadField = (&'static str, &'static str, fn(&ThreadCounters) -> &Count);
 
-const HTTP: [HttpField; 9] = [
-    ("envoy_http_downstream_cx", "Connections accepted", |c| &c.connections_opened),
-    ("envoy_http_downstream_cx_ssl", "Connections with TLS", |c| &c.tls_connections),
-    ("envoy_http_downstream_cx_ssl_fail", "Failed TLS handshakes", |c| &c.tls_failures),
-    ("envoy_http_downstream_rq", "Requests", |c| &c.requests),
-    ("envoy_http_downstream_cx_rx_bytes", "Body bytes received", |c| &c.bytes_received),
-    ("envoy_http_downstream_cx_tx_bytes", "Body bytes sent", |c| &c.bytes_sent),
+const HTTP: [HttpField; 10] = [
+    ("envoy_http_downstream_cx_total", "Connections accepted", |c| &c.connections_opened),
+    ("envoy_http_downstream_cx_ssl_total", "Connections with TLS", |c| &c.tls_connections),
+    ("envoy_http_downstream_cx_ssl_fail_total", "Failed TLS handshakes", |c| &c.tls_failures),
+    ("envoy_http_downstream_rq_total", "Requests", |c| &c.requests),
+    ("envoy_http_downstream_cx_rx_bytes_total", "Body bytes received", |c| &c.bytes_received),
+    ("envoy_http_downstream_cx_tx_bytes_total", "Body bytes sent", |c| &c.bytes_sent),
     ("envoy_http_downstream_cx_protocol_error", "Malformed requests", |c| &c.protocol_errors),
     ("envoy_http_downstream_rq_rx_reset", "Requests given up by the client", |c| &c.downstream_resets),
     ("envoy_http_downstream_cx_idle_timeout", "Connections closed for idleness", |c| &c.idle_timeouts),
+    ("envoy_http_downstream_rq_header_timeout", "Connections closed for a slow head", |c| &c.header_timeouts),
 ];
 
 const CLUSTER: [ClusterField; 13] = [
-    ("envoy_cluster_upstream_cx", "Connections opened", |c| &c.connections_opened),
+    ("envoy_cluster_upstream_cx_total", "Connections opened", |c| &c.connections_opened),
     ("envoy_cluster_upstream_cx_destroy", "Connections closed", |c| &c.connections_closed),
     ("envoy_cluster_upstream_cx_connect_fail", "Connection attempts that failed", |c| &c.connect_failures),
     ("envoy_cluster_upstream_cx_connect_timeout", "Connection attempts that took too long", |c| {
         &c.connect_timeouts
     }),
     ("envoy_cluster_upstream_cx_overflow", "Refused by the limit of connections", |c| &c.connection_overflow),
-    ("envoy_cluster_upstream_rq", "Requests", |c| &c.requests),
+    ("envoy_cluster_upstream_rq_total", "Requests", |c| &c.requests),
     ("envoy_cluster_upstream_rq_pending_overflow", "Refused by the limit of requests", |c| {
         &c.request_overflow
     }),
@@ -60,22 +63,24 @@ const CLUSTER: [ClusterField; 13] = [
     ("envoy_cluster_upstream_rq_retry", "Further attempts", |c| &c.retries),
     ("envoy_cluster_upstream_rq_timeout", "Requests that took too long", |c| &c.timeouts),
     ("envoy_cluster_upstream_rq_rx_reset", "Requests that the endpoint broke off", |c| &c.resets),
-    ("envoy_cluster_upstream_cx_rx_bytes", "Body bytes received", |c| &c.bytes_received),
-    ("envoy_cluster_upstream_cx_tx_bytes", "Body bytes sent", |c| &c.bytes_sent),
+    ("envoy_cluster_upstream_cx_rx_bytes_total", "Body bytes received", |c| &c.bytes_received),
+    ("envoy_cluster_upstream_cx_tx_bytes_total", "Body bytes sent", |c| &c.bytes_sent),
 ];
 
 const THREAD: [ThreadField; 7] = [
-    ("envoy_listener_downstream_cx", "Connections accepted", |c| &c.connections_opened),
+    ("envoy_listener_downstream_cx_total", "Connections accepted", |c| &c.connections_opened),
     ("envoy_listener_downstream_cx_destroy", "Connections closed", |c| &c.connections_closed),
-    ("envoy_listener_accept_error", "Failed accepts", |c| &c.accept_errors),
-    ("envoy_listener_no_original_dst", "Redirected connections whose destination no listener owns", |c| {
-        &c.unknown_destination
-    }),
+    ("envoy_listener_accept_error_total", "Failed accepts", |c| &c.accept_errors),
+    (
+        "envoy_listener_no_original_dst_total",
+        "Redirected connections whose destination no listener owns",
+        |c| &c.unknown_destination,
+    ),
     ("envoy_listener_no_filter_chain_match", "Connections that fit no filter chain", |c| &c.no_filter_chain),
-    ("envoy_listener_ssl_no_certificate", "TLS connections refused for a missing secret", |c| {
+    ("envoy_listener_ssl_no_certificate_total", "TLS connections refused for a missing secret", |c| {
         &c.no_certificate
     }),
-    ("millrace_access_log_dropped", "Access log lines dropped because the queue was full", |c| {
+    ("millrace_access_log_dropped_total", "Access log lines dropped because the queue was full", |c| {
         &c.log_lines_dropped
     }),
 ];
@@ -195,17 +200,17 @@ impl Registry {
         let mut stats = Vec::new();
         for family in self.families() {
             for (labels, reading) in &family.readings {
-                let mut name = family.name.trim_start_matches("envoy_").to_owned();
-                if let (Some(label), Some((_, value))) =
-                    (family.label, labels.iter().find(|(label, _)| Some(*label) == family.label))
-                {
-                    let _ = label;
-                    name = format!("{name}.{value}");
-                }
-                if let Some((_, class)) =
-                    labels.iter().find(|(label, _)| *label == "envoy_response_code_class")
-                {
-                    name = format!("{name}.{class}xx");
+                let plain = family.name.trim_start_matches("envoy_");
+                let (scope, rest) = plain.split_once('_').unwrap_or(("server", plain));
+                let label = |wanted: Option<&str>| {
+                    labels.iter().find(|(label, _)| Some(*label) == wanted).map(|(_, value)| value.as_str())
+                };
+                let mut name = match label(family.label) {
+                    Some(value) => format!("{scope}.{value}.{rest}"),
+                    None => format!("{scope}.{rest}"),
+                };
+                if let Some(class) = label(Some("envoy_response_code_class")) {
+                    name = format!("{}{class}xx", name.trim_end_matches("xx"));
                 }
                 match reading {
                     Reading::Counter(value) | Reading::Gauge(value) => {
@@ -245,39 +250,37 @@ impl Collector for Readings {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for family in self.0.iter().filter(|family| !family.readings.is_empty()) {
             let kind = match family.readings[0].1 {
-                Reading::Counter(_) => MetricType::Counter,
+                Reading::Counter(_) if family.name.ends_with("_total") => MetricType::Counter,
+                Reading::Counter(_) => MetricType::Unknown,
                 Reading::Gauge(_) => MetricType::Gauge,
                 Reading::Histogram { .. } => MetricType::Histogram,
             };
-            let mut metric = encoder.encode_descriptor(family.name, family.help, None::<&Unit>, kind)?;
+            let name = family.name.strip_suffix("_total").unwrap_or(family.name);
+            let mut metric = encoder.encode_descriptor(name, family.help, None::<&Unit>, kind)?;
             if family.label.is_none() {
-                family.readings[0].1.encode(metric)?;
+                family.readings[0].1.encode_as(kind, metric)?;
                 continue;
             }
             for (labels, reading) in &family.readings {
-                reading.encode(metric.encode_family(labels)?)?;
+                reading.encode_as(kind, metric.encode_family(labels)?)?;
             }
         }
         Ok(())
     }
 }
 
-impl EncodeMetric for Reading {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+impl Reading {
+    fn encode_as(&self, kind: MetricType, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
         match self {
-            Self::Counter(value) => encoder.encode_counter::<NoLabelSet, u64, u64>(value, None),
-            Self::Gauge(value) => encoder.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX)),
+            Self::Counter(value) if matches!(kind, MetricType::Counter) => {
+                encoder.encode_counter::<NoLabelSet, u64, u64>(value, None)
+            }
+            Self::Counter(value) | Self::Gauge(value) => {
+                encoder.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))
+            }
             Self::Histogram { sum, count, buckets } => {
                 encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
             }
-        }
-    }
-
-    fn metric_type(&self) -> MetricType {
-        match self {
-            Self::Counter(_) => MetricType::Counter,
-            Self::Gauge(_) => MetricType::Gauge,
-            Self::Histogram { .. } => MetricType::Histogram,
         }
     }
 }

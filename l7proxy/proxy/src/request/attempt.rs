@@ -23,6 +23,7 @@ pub(crate) struct Outgoing {
     pub(crate) method: Method,
     pub(crate) idempotent: bool,
     pub(crate) authority: HeaderValue,
+    pub(crate) scheme: Scheme,
     pub(crate) path_and_query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) protocol: Protocol,
@@ -190,7 +191,8 @@ impl Outgoing {
                 Version::HTTP_11
             }
             Protocol::Http2 => {
-                target.scheme = Some(Scheme::HTTP);
+                // What the client spoke, which is what applications ask about; the transport is plain here.
+                target.scheme = Some(self.scheme.clone());
                 target.authority = Some(authority.to_str().ok()?.parse::<Authority>().ok()?);
                 Version::HTTP_2
             }

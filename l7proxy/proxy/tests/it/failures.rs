@@ -59,7 +59,7 @@ async fn refused_connection_is_503() {
     let reply = Client::connect(address).await.get("/").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(reply.text().contains("remote connection failure"), "{}", reply.text());
-    let failures = "envoy_cluster_upstream_cx_connect_fail_total{envoy_cluster_name=\"backend\"}";
+    let failures = "envoy_cluster_upstream_cx_connect_fail{envoy_cluster_name=\"backend\"}";
     assert_eq!(proxy.metric(failures, 1.0).await, 1.0);
 }
 
@@ -104,7 +104,7 @@ async fn retry_policy_tries_statuses_again() {
     )]);
     let mut client = Client::connect(address).await;
     while client.get("/new").await.status != StatusCode::OK {}
-    let retries = "envoy_cluster_upstream_rq_retry_total{envoy_cluster_name=\"backend\"}";
+    let retries = "envoy_cluster_upstream_rq_retry{envoy_cluster_name=\"backend\"}";
     assert_eq!(proxy.metric(retries, 1.0).await, 1.0);
 }
 
@@ -166,7 +166,7 @@ async fn requests_beyond_the_limit_are_refused() {
     let reply = Client::connect(address).await.get("/").await;
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(reply.text().contains("overflow"), "{}", reply.text());
-    let overflow = "envoy_cluster_upstream_rq_pending_overflow_total{envoy_cluster_name=\"backend\"}";
+    let overflow = "envoy_cluster_upstream_rq_pending_overflow{envoy_cluster_name=\"backend\"}";
     assert_eq!(proxy.metric(overflow, 1.0).await, 1.0);
 }
 

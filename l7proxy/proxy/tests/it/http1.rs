@@ -173,7 +173,7 @@ async fn client_that_leaves_is_counted_and_its_upstream_connection_closed() {
     assert!(upstream.read(&mut buffer).await.unwrap() > 0);
     drop(stream);
     assert_eq!(upstream.read(&mut buffer).await.unwrap_or(0), 0);
-    let left = "envoy_http_downstream_rq_rx_reset_total{envoy_http_conn_manager_prefix=\"web\"}";
+    let left = "envoy_http_downstream_rq_rx_reset{envoy_http_conn_manager_prefix=\"web\"}";
     assert_eq!(proxy.metric(left, 1.0).await, 1.0);
     eventually("no request is active", || {
         let mut text = String::new();
@@ -181,4 +181,35 @@ async fn client_that_leaves_is_counted_and_its_upstream_connection_closed() {
         text.contains("envoy_cluster_upstream_rq_active{envoy_cluster_name=\"backend\"} 0").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn responses_without_a_body_keep_their_headers_and_the_connection() {
+    let backend = Backend::http1(|seen| match seen.uri.as_str() {
+        "/204" => Response::builder().status(204).body(full("")).unwrap(),
+        "/304" => Response::builder().status(304).header("etag", "1").body(full("")).unwrap(),
+        _ => Response::builder().header("content-length", "5").body(full("hello")).unwrap(),
+    })
+    .await;
+    let (_proxy, address) = Proxy::forwarding(backend.address);
+    let mut client = Client::connect(address).await;
+    for _ in 0..3 {
+        let head = Request::head("/").header("host", "a").body(full("")).unwrap();
+        let reply = client.send(head).await.unwrap();
+        assert_eq!((reply.header("content-length"), reply.text()), (Some("5"), ""));
+        assert_eq!(client.get("/204").await.status, StatusCode::NO_CONTENT);
+        assert_eq!(client.get("/304").await.header("etag"), Some("1"));
+        assert_eq!(client.get("/").await.text(), "hello");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn large_bodies_stream_in_both_directions() {
+    let backend = Backend::http1(|seen| Response::new(full(seen.body))).await;
+    let (_proxy, address) = Proxy::forwarding(backend.address);
+    let body: Vec<u8> = (0..5_000_000_u32).map(|index| index.to_le_bytes()[0]).collect();
+    let request = Request::post("/").header("host", "a").body(full(body.clone())).unwrap();
+    let reply = Client::connect(address).await.send(request).await.unwrap();
+    assert!(reply.body == body, "{} bytes", reply.body.len());
 }

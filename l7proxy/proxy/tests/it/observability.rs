@@ -66,14 +66,15 @@ async fn metrics_have_envoys_names_and_add_up() {
     while client.get("/").await.status != StatusCode::NOT_FOUND {}
     let http = "{envoy_http_conn_manager_prefix=\"web\"}";
     assert!(proxy.metric(&format!("envoy_http_downstream_rq_total{http}"), 4.0).await >= 4.0);
-    let class = "envoy_http_downstream_rq_xx_total{envoy_response_code_class=\"4\",envoy_http_conn_manager_prefix=\"web\"}";
+    let class =
+        "envoy_http_downstream_rq_xx{envoy_response_code_class=\"4\",envoy_http_conn_manager_prefix=\"web\"}";
     assert_eq!(proxy.metric(class, 1.0).await, 1.0);
     assert_eq!(proxy.metric(&format!("envoy_http_downstream_cx_active{http}"), 1.0).await, 1.0);
     let count = "envoy_cluster_upstream_rq_time_count{envoy_cluster_name=\"backend\"}";
     assert!(proxy.metric(count, 3.0).await >= 3.0);
     let stats = proxy.plane.stats();
     let found =
-        stats["stats"].as_array().unwrap().iter().any(|stat| stat["name"] == "http_downstream_rq.web");
+        stats["stats"].as_array().unwrap().iter().any(|stat| stat["name"] == "http.web.downstream_rq_total");
     assert!(found, "{stats}");
 }
 

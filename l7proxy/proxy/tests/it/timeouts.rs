@@ -44,7 +44,7 @@ async fn route_timeout_is_504() {
     let (proxy, address) = with_route(silent().await, "timeout: 0.1s").await;
     let reply = Client::connect(address).await.get("/").await;
     assert_eq!((reply.status, reply.text()), (StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"));
-    let timeouts = "envoy_cluster_upstream_rq_timeout_total{envoy_cluster_name=\"backend\"}";
+    let timeouts = "envoy_cluster_upstream_rq_timeout{envoy_cluster_name=\"backend\"}";
     assert_eq!(proxy.metric(timeouts, 1.0).await, 1.0);
 }
 
@@ -132,7 +132,7 @@ async fn idle_connection_is_closed() {
         Proxy::forwarding_with(backend.address, "common_http_protocol_options: { idle_timeout: 0.2s },", "");
     let mut stream = send_raw(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(read_to_end(&mut stream).await.ends_with("hello"));
-    let idle = "envoy_http_downstream_cx_idle_timeout_total{envoy_http_conn_manager_prefix=\"web\"}";
+    let idle = "envoy_http_downstream_cx_idle_timeout{envoy_http_conn_manager_prefix=\"web\"}";
     assert_eq!(proxy.metric(idle, 1.0).await, 1.0);
 }
 
@@ -153,6 +153,35 @@ async fn upstream_connection_idle_for_too_long_is_closed() {
         explicit_http_config: { http_protocol_options: {} } } },"#;
     let (proxy, address) = Proxy::forwarding_with(backend.address, "", options);
     Client::connect(address).await.get("/").await;
-    let closed = "envoy_cluster_upstream_cx_destroy_total{envoy_cluster_name=\"backend\"}";
+    let closed = "envoy_cluster_upstream_cx_destroy{envoy_cluster_name=\"backend\"}";
     assert_eq!(proxy.metric(closed, 1.0).await, 1.0);
+}
+
+#[tokio::test]
+async fn idle_connection_after_an_upload_is_not_taken_for_a_slow_head() {
+    let backend = Backend::saying("hello").await;
+    let (_proxy, address) = Proxy::forwarding_with(backend.address, "request_headers_timeout: 0.1s,", "");
+    let mut stream = send_raw(address, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n12").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stream.write_all(b"34").await.unwrap();
+    let mut reply = vec![0; 12];
+    stream.read_exact(&mut reply).await.unwrap();
+    assert_eq!(reply, b"HTTP/1.1 200");
+    // Longer than a head may take. The rest of the reply comes, and no end.
+    let rest = tokio::time::timeout(Duration::from_millis(500), stream.read_to_end(&mut reply)).await;
+    assert!(rest.is_err(), "closed after {}", String::from_utf8_lossy(&reply));
+}
+
+#[tokio::test]
+async fn idle_http2_connection_is_not_taken_for_a_slow_head() {
+    let backend = Backend::saying("hello").await;
+    let (_proxy, address) = Proxy::forwarding_with(backend.address, "request_headers_timeout: 0.1s,", "");
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut client = crate::harness::http2_client(stream).await;
+    for _ in 0..2 {
+        let request = Request::get("http://a/").body(empty()).unwrap();
+        let reply = crate::harness::Reply::of(client.send_request(request).await.unwrap()).await.unwrap();
+        assert_eq!(reply.text(), "hello");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }

@@ -110,7 +110,7 @@ async fn server_name_chooses_certificate_and_chain() {
     assert_eq!(status(dial(address, "x.b.example", &trusted, &[]).await.unwrap()).await, 202);
     assert_eq!(Client::connect(address).await.get("/").await.status, 203);
     assert!(dial(address, "other.example", &trusted, &[]).await.is_err());
-    let refused = "envoy_listener_no_filter_chain_match_total";
+    let refused = "envoy_listener_no_filter_chain_match";
     assert_eq!(proxy.metric(refused, 1.0).await, 1.0);
 }
 
