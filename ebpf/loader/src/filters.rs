@@ -15,7 +15,8 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// The name of a device of this network namespace.
 pub(crate) fn name_of(index: u32) -> Option<String> {
-    if_indextoname(index).ok()?.into_string().ok()
+    // nix takes the C library's null for success and gives an empty name.
+    if_indextoname(index).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 /// A new link at the head of the device's ingress.

@@ -3,7 +3,9 @@
 //! Needs root and the object file (`cargo xtask bpf`, or `MILLRACE_BPF_OBJECT`). Every test is a node of its
 //! own: a network namespace and a mount namespace with a BPF file system, both gone with its thread, and a
 //! cgroup for that thread alone.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod events;
 mod harness;
 mod ledger;
 mod lifecycle;

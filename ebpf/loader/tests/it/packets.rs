@@ -15,7 +15,7 @@ const SHOT: i32 = 2;
 const UNSPEC: i32 = -1;
 
 /// A TCP packet as bytes, with an IPv4 header of options or IPv6 extension headers before TCP.
-struct Packet {
+pub(crate) struct Packet {
     source: IpAddr,
     destination: IpAddr,
     port: u16,
@@ -23,7 +23,7 @@ struct Packet {
 }
 
 impl Packet {
-    fn to(destination: IpAddr, port: u16) -> Self {
+    pub(crate) fn to(destination: IpAddr, port: u16) -> Self {
         let source = if destination.is_ipv4() { CLIENT4 } else { CLIENT6 };
         Self { source, destination, port, options: Vec::new() }
     }
@@ -67,7 +67,7 @@ impl Packet {
         packet
     }
 
-    fn ethernet(&self) -> Vec<u8> {
+    pub(crate) fn ethernet(&self) -> Vec<u8> {
         let mut frame = vec![2; 12];
         frame.extend(if self.source.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
         frame.extend(self.ip());
@@ -75,7 +75,7 @@ impl Packet {
     }
 }
 
-fn run(node: &mut Node, program: &str, packet: &[u8]) -> (i32, BTreeMap<&'static str, u64>) {
+pub(crate) fn run(node: &mut Node, program: &str, packet: &[u8]) -> (i32, BTreeMap<&'static str, u64>) {
     let path = node.pin_root().join("progs").join(program);
     let program = SchedClassifier::from_pin(path).unwrap();
     let mut verdict = 0;

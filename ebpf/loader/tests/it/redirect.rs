@@ -90,6 +90,26 @@ fn kernel_without_a_proxy_its_services_are_dropped_on_the_node() {
 
 #[test]
 #[ignore = "needs root and the kernel programs"]
+fn kernel_a_connection_stays_with_the_proxy_when_its_service_goes() {
+    on_node("kernel_a_connection_stays_with_the_proxy_when_its_service_goes", |node| {
+        use mesh_ebpf_abi::{Be16, Protocol, ServiceKey};
+        use mesh_ebpf_maps::LoadBalancerMaps;
+        ready(node);
+        let client = node.client();
+        node.datapath().attach(&Device::ethernet(CLIENT_DEVICE)).unwrap();
+        let proxy = node.proxy(1);
+        let mut stream = client.run(|| connect((VIP4, 80).into())).unwrap();
+        let (mut served, _) = accept(&proxy[0].v4).unwrap();
+        let key = ServiceKey::new(VIP4.into(), Be16::new(80), Protocol::Tcp);
+        assert!(node.datapath().maps().services().remove(&key).unwrap());
+        say(&mut stream, &mut served, b"request");
+        say(&mut served, &mut stream, b"response");
+        client.run(|| TcpStream::connect_timeout(&(VIP4, 80).into(), IMPATIENCE)).unwrap_err();
+    });
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
 fn kernel_connections_spread_over_the_proxys_threads() {
     on_node("kernel_connections_spread_over_the_proxys_threads", |node| {
         ready(node);
