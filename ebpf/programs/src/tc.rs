@@ -169,9 +169,8 @@ impl PacketBytes for Skb<'_> {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let mut bytes = [0; N];
         // SAFETY: the destination has `N` bytes; the helper checks the packet's bounds.
-        let result = unsafe {
-            bpf_skb_load_bytes(self.0.skb.skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32)
-        };
+        let result =
+            unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
         (result == 0).then_some(bytes)
     }
 }
