@@ -1,10 +1,11 @@
 //! The head of a request, checked and split into what routing needs.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
 use bytes::Bytes;
-use http::uri::Authority;
-use http::{HeaderValue, Method, Version, header, request};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri, Version, header, request};
 use mesh_l7proxy_config::http_manager::{HttpManager, StripPort};
 
 use crate::failure::Failure;
@@ -14,8 +15,36 @@ use crate::normalize::{Canonical, canonical};
 pub(crate) struct Target {
     /// The host with its port, as matched and as sent upstream.
     pub(crate) authority: HeaderValue,
-    pub(crate) path: String,
-    pub(crate) query: Option<String>,
+    /// As it came; shares the codec's buffer.
+    uri: Uri,
+    /// The path where its canonical form is another.
+    path: Option<String>,
+}
+
+impl Target {
+    pub(crate) fn authority(&self) -> &str {
+        self.authority.to_str().unwrap_or_default()
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or_else(|| self.uri.path())
+    }
+
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
+    /// The target with `path` in place of its own. Copies nothing when that is what came in. None: the
+    /// change made something that is no path.
+    pub(crate) fn with_path(&self, path: &str) -> Option<PathAndQuery> {
+        match self.uri.path_and_query() {
+            Some(whole) if whole.path() == path => Some(whole.clone()),
+            _ => match self.query() {
+                Some(query) => format!("{path}?{query}").try_into().ok(),
+                None => path.to_owned().try_into().ok(),
+            },
+        }
+    }
 }
 
 /// What a head asks for.
@@ -23,12 +52,6 @@ pub(crate) enum Checked {
     Target(Target),
     /// The path has escaped slashes that the listener sends back.
     RedirectTo(String),
-}
-
-impl Target {
-    pub(crate) fn authority(&self) -> &str {
-        self.authority.to_str().unwrap_or_default()
-    }
 }
 
 /// Checks what the codec leaves open (RFC 9112, 3.2; RFC 9113, 8.3.1) and takes `host` out of the headers.
@@ -67,20 +90,21 @@ pub(crate) fn check(
         // `OPTIONS *` is for the server itself, which has nothing to say.
         return Err(Failure::NoRoute);
     }
-    let query = head.uri.query().map(str::to_owned);
-    match canonical(path, manager.path) {
-        Canonical::Path(path) => {
-            Ok(Checked::Target(Target { authority, path: Cow::into_owned(path), query }))
+    let changed = match canonical(path, manager.path) {
+        Canonical::Path(Cow::Borrowed(_)) => None,
+        Canonical::Path(Cow::Owned(path)) => Some(path),
+        Canonical::RedirectTo(path) => {
+            return Ok(Checked::RedirectTo(match head.uri.query() {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            }));
         }
-        Canonical::RedirectTo(path) => Ok(Checked::RedirectTo(match &query {
-            Some(query) => format!("{path}?{query}"),
-            None => path,
-        })),
-        Canonical::Refused => Err(Failure::BadRequest("path_normalization_failed")),
-    }
+        Canonical::Refused => return Err(Failure::BadRequest("path_normalization_failed")),
+    };
+    Ok(Checked::Target(Target { authority, uri: std::mem::take(&mut head.uri), path: changed }))
 }
 
-/// The authority without user information, and without what the listener strips.
+/// The authority, checked, without what the listener strips.
 fn plain_authority(
     value: HeaderValue,
     manager: &HttpManager,
@@ -88,30 +112,72 @@ fn plain_authority(
 ) -> Result<HeaderValue, Failure> {
     let invalid = || Failure::BadRequest("http.invalid_authority");
     let text = value.to_str().map_err(|_| invalid())?;
-    let parsed: Authority = text.parse().map_err(|_| invalid())?;
-    if text.contains('@') || parsed.host().is_empty() {
-        return Err(invalid());
-    }
-    let mut plain = text;
-    let port = parsed.port_u16();
+    let (host, port) = split_authority(text).ok_or_else(invalid)?;
     let strip = match manager.strip_port {
         StripPort::Never => false,
         StripPort::Matching => port == Some(local_port),
         StripPort::Any => port.is_some(),
     };
-    if strip {
-        plain = parsed.host();
+    let rest = if strip { "" } else { &text[host.len()..] };
+    let host = host.strip_suffix('.').filter(|_| manager.strip_trailing_dot).unwrap_or(host);
+    if host.len() + rest.len() == text.len() {
+        return Ok(value);
     }
-    if manager.strip_trailing_dot {
-        let (host, rest) = plain.split_at(parsed.host().len());
-        if let Some(host) = host.strip_suffix('.') {
-            let changed = Bytes::from(format!("{host}{rest}"));
-            return HeaderValue::from_maybe_shared(changed).map_err(|_| invalid());
+    HeaderValue::from_maybe_shared(Bytes::from(format!("{host}{rest}"))).map_err(|_| invalid())
+}
+
+/// Host and port (RFC 3986, 3.2.2 and 3.2.3), without user information, which has no place in `host`.
+fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let end = match text.strip_prefix('[') {
+        Some(literal) => {
+            let (address, _) = literal.split_once(']')?;
+            address.parse::<Ipv6Addr>().ok()?;
+            address.len() + 2
         }
+        None => text.find(':').unwrap_or(text.len()),
+    };
+    let (host, port) = text.split_at(end);
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    if host.is_empty() || !(host.starts_with('[') || host.bytes().all(allowed)) {
+        return None;
     }
-    if plain.len() == text.len() {
-        Ok(value.clone())
-    } else {
-        HeaderValue::from_str(plain).map_err(|_| invalid())
+    match port.strip_prefix(':') {
+        None if port.is_empty() => Some((host, None)),
+        Some("") => Some((host, None)),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((host, Some(digits.parse().ok()?)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_authority;
+
+    #[test]
+    fn authorities_are_a_host_and_perhaps_a_port() {
+        for (text, expected) in [
+            ("a.example", Some(("a.example", None))),
+            ("a:80", Some(("a", Some(80)))),
+            ("a:", Some(("a", None))),
+            ("[::1]:8080", Some(("[::1]", Some(8080)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("", None),
+            (":80", None),
+            ("a:80:80", None),
+            ("a:+80", None),
+            ("a:65536", None),
+            ("u@a", None),
+            ("a/b", None),
+            ("a b", None),
+            ("a?b", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[a]", None),
+            ("::1", None),
+        ] {
+            assert_eq!(split_authority(text), expected, "{text}");
+        }
     }
 }

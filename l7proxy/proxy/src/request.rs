@@ -65,8 +65,8 @@ pub(crate) async fn serve(
     let found = connection.routes(&snapshot).and_then(|table| {
         table.find(&RequestHead {
             authority: target.authority(),
-            path: &target.path,
-            query: target.query.as_deref(),
+            path: target.path(),
+            query: target.query(),
             method: &head.method,
             scheme: client.scheme,
             headers: &head.headers,
@@ -77,8 +77,8 @@ pub(crate) async fn serve(
 
     let forward = match &matched.route.action {
         Action::Redirect(redirect) => {
-            let query = target.query.as_deref();
-            let location = redirect.location(client.scheme, target.authority(), &target.path, query);
+            let location =
+                redirect.location(client.scheme, target.authority(), target.path(), target.query());
             return Local::redirect(redirect.status, &location, Some(matched)).respond(record, active);
         }
         Action::Respond(response) => return Local::direct(response, matched).respond(record, active),
@@ -93,7 +93,7 @@ pub(crate) async fn serve(
         connection.manager.request_id_in_response.then(|| head.headers.get(X_REQUEST_ID).cloned());
     let empty = body.is_end_stream();
     let progress = Progress::new(record.received.clone(), record.started(), empty);
-    let outgoing = outgoing(
+    let made = outgoing(
         &connection,
         forward,
         matched,
@@ -105,6 +105,9 @@ pub(crate) async fn serve(
         cluster,
         &progress,
     );
+    let Some(outgoing) = made else {
+        return refuse(Failure::BadRequest("http.invalid_rewrite"), Some(matched), record, active);
+    };
     let body = if empty { None } else { Some(RequestBody::new(body, progress.clone())) };
     let deadlines = Deadlines::new(&connection.manager.limits, forward, record.started(), progress);
 
@@ -146,7 +149,7 @@ fn admit(head: &mut request::Parts, connection: &Connection) -> Result<Admission
     Ok(Admission::Forward(target, hop, client))
 }
 
-/// The request as the endpoint will see it.
+/// The request as the endpoint will see it. None: the route made something that is no path.
 #[allow(clippy::too_many_arguments)]
 fn outgoing(
     connection: &Connection,
@@ -159,18 +162,15 @@ fn outgoing(
     hop: HopByHop,
     cluster: &Cluster,
     progress: &Rc<Progress>,
-) -> Outgoing {
+) -> Option<Outgoing> {
     let mut headers = head.headers;
     matched.change_request(chosen.map(|chosen| &chosen.request_headers), &mut headers);
-    let path = forward.path.apply(&target.path);
-    let joined = |path: &str| match &target.query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    let path_and_query = joined(&path);
-    if path != target.path
+    let path = forward.path.apply(target.path());
+    let path_and_query = target.with_path(&path)?;
+    if path != target.path()
         && !connection.manager.suppress_envoy_headers
-        && let Ok(original) = HeaderValue::from_str(&joined(&target.path))
+        && let Some(original) = target.with_path(target.path())
+        && let Ok(original) = HeaderValue::from_str(original.as_str())
     {
         headers.insert(X_ENVOY_ORIGINAL_PATH, original);
     }
@@ -189,7 +189,7 @@ fn outgoing(
     let source = connection.peer.ip();
     let keep_source =
         connection.listener.original_src && !source.is_loopback() && source != connection.local.ip();
-    Outgoing {
+    Some(Outgoing {
         idempotent: is_idempotent(&head.method),
         method: head.method,
         scheme: if client_scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP },
@@ -199,7 +199,7 @@ fn outgoing(
         protocol,
         source: keep_source.then_some(source),
         progress: progress.clone(),
-    }
+    })
 }
 
 /// RFC 9110, 9.2.2.

@@ -24,7 +24,7 @@ pub(crate) struct Outgoing {
     pub(crate) idempotent: bool,
     pub(crate) authority: HeaderValue,
     pub(crate) scheme: Scheme,
-    pub(crate) path_and_query: String,
+    pub(crate) path_and_query: PathAndQuery,
     pub(crate) headers: HeaderMap,
     pub(crate) protocol: Protocol,
     pub(crate) source: Option<IpAddr>,
@@ -184,7 +184,7 @@ impl Outgoing {
         // Answered here: hyper sends 100 when the body is first asked for, which is now.
         headers.remove(header::EXPECT);
         let mut target = uri::Parts::default();
-        target.path_and_query = Some(self.path_and_query.parse::<PathAndQuery>().ok()?);
+        target.path_and_query = Some(self.path_and_query.clone());
         let version = match self.protocol {
             Protocol::Http1 => {
                 headers.insert(header::HOST, authority);

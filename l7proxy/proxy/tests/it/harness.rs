@@ -62,9 +62,14 @@ impl UpstreamSockets for PlainSockets {
 impl Proxy {
     /// Starts with nothing.
     pub(crate) fn start() -> Self {
+        Self::start_with(1)
+    }
+
+    /// Starts so many threads with nothing.
+    pub(crate) fn start_with(threads: usize) -> Self {
         let log = Arc::new(Mutex::new(Vec::new()));
         let plane = DataPlane::start(DataPlaneConfig {
-            threads: 1,
+            threads,
             upstream_sockets: Arc::new(PlainSockets),
             access_log: AccessLogSink::new(Log(log.clone())),
         })

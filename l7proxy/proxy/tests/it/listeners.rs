@@ -141,3 +141,33 @@ async fn client_address_is_kept_for_clients_that_are_not_local() {
     let request = Request::get("/").header("host", "a").body(empty()).unwrap();
     assert_eq!(client.send(request).await.unwrap().text(), "127.0.0.1");
 }
+
+#[tokio::test]
+async fn threads_serve_their_own_sockets_and_their_counters_add_up() {
+    let backend = Backend::saying("hello").await;
+    let mut proxy = Proxy::start_with(2);
+    proxy.apply(&[
+        cluster("backend", ""),
+        endpoints("backend", &[backend.address]),
+        http_listener("web", ""),
+        routes("web", r#"[{ match: { prefix: "/" }, route: { cluster: backend } }]"#),
+    ]);
+    for thread in [0, 1] {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let bind = mesh_l7proxy_config::Bind {
+            listener: "web".to_owned(),
+            address,
+            transparent: false,
+            thread: Some(thread),
+        };
+        proxy.plane.add_listener(thread, bind, socket);
+        assert_eq!(Client::connect(address).await.get("/").await.text(), "hello");
+    }
+    assert_eq!(backend.connections(), 2, "each thread has its own pool");
+    let requests = "envoy_cluster_upstream_rq_total{envoy_cluster_name=\"backend\"}";
+    assert_eq!(proxy.metric(requests, 2.0).await, 2.0);
+    tokio::time::timeout(crate::harness::PATIENCE, proxy.plane.drain(std::time::Duration::from_secs(10)))
+        .await
+        .unwrap();
+}
