@@ -36,7 +36,7 @@ pub(crate) struct Connection {
     pub(crate) wake: Notify,
     /// The newest configuration that this connection has looked at.
     seen_revision: Cell<u64>,
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "held for what its drop does")]
     held: Held,
 }
 

@@ -53,13 +53,14 @@ pub(crate) async fn serve(
     let upgrade = Promise::of_request(&mut request);
     let (mut head, body) = request.into_parts();
     record.grpc = headers::is_grpc(&head.headers);
-    let (target, hop, client) = match admit(&mut head, &connection) {
-        Ok(Admission::Forward(target, hop, client)) => (target, hop, client),
+    let asked = match admit(&mut head, &connection) {
+        Ok(Admission::Forward(asked)) => asked,
         Ok(Admission::RedirectTo(location)) => {
             return Local::redirect(StatusCode::TEMPORARY_REDIRECT, &location, None).respond(record, active);
         }
         Err(failure) => return refuse(failure, None, record, active),
     };
+    let Asked { target, hop, client } = &asked;
     record.request_headers(&target.authority, client.address, &head.headers);
 
     let found = connection.routes(&snapshot).and_then(|table| {
@@ -89,22 +90,12 @@ pub(crate) async fn serve(
     let Some(cluster) = snapshot.cluster(cluster_name) else {
         return refuse(Failure::NoCluster(forward.cluster_not_found), Some(matched), record, active);
     };
+    let routed = Routed { matched, chosen, forward, cluster };
     let request_id =
         connection.manager.request_id_in_response.then(|| head.headers.get(X_REQUEST_ID).cloned());
     let empty = body.is_end_stream();
     let progress = Progress::new(record.received.clone(), record.started(), empty);
-    let made = outgoing(
-        &connection,
-        forward,
-        matched,
-        chosen,
-        head,
-        &target,
-        client.scheme,
-        hop,
-        cluster,
-        &progress,
-    );
+    let made = outgoing(&connection, &routed, &asked, head, &progress);
     let Some(outgoing) = made else {
         return refuse(Failure::BadRequest("http.invalid_rewrite"), Some(matched), record, active);
     };
@@ -116,7 +107,7 @@ pub(crate) async fn serve(
         Ok(answer) => answer,
         Err(failure) => return refuse(failure, Some(matched), record, active),
     };
-    let to_client = ToClient { matched, chosen, hop, request_id: request_id.flatten(), sent };
+    let to_client = ToClient { matched, chosen, hop: *hop, request_id: request_id.flatten(), sent };
     if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::connect(answer, upgrade, to_client, &deadlines, record, active);
     }
@@ -125,8 +116,23 @@ pub(crate) async fn serve(
 
 /// What is made of a request's head before routing.
 enum Admission {
-    Forward(Target, HopByHop, Client),
+    Forward(Asked),
     RedirectTo(String),
+}
+
+/// What a client asks for, checked.
+struct Asked {
+    target: Target,
+    hop: HopByHop,
+    client: Client,
+}
+
+/// Where a request goes.
+struct Routed<'a> {
+    matched: Matched<'a>,
+    chosen: Option<&'a WeightedCluster>,
+    forward: &'a Forward,
+    cluster: &'a Cluster,
 }
 
 /// Checks and cleans the head, and says who the client is. The order matters: first what the client says
@@ -146,23 +152,19 @@ fn admit(head: &mut request::Parts, connection: &Connection) -> Result<Admission
     if let Some(via) = &manager.via {
         head.headers.append(http::header::VIA, via.clone());
     }
-    Ok(Admission::Forward(target, hop, client))
+    Ok(Admission::Forward(Asked { target, hop, client }))
 }
 
 /// The request as the endpoint will see it. None: the route made something that is no path.
-#[allow(clippy::too_many_arguments)]
 fn outgoing(
     connection: &Connection,
-    forward: &Forward,
-    matched: Matched<'_>,
-    chosen: Option<&WeightedCluster>,
+    routed: &Routed<'_>,
+    asked: &Asked,
     head: request::Parts,
-    target: &Target,
-    client_scheme: &str,
-    hop: HopByHop,
-    cluster: &Cluster,
     progress: &Rc<Progress>,
 ) -> Option<Outgoing> {
+    let Routed { matched, chosen, forward, cluster } = *routed;
+    let Asked { target, hop, client } = asked;
     let mut headers = head.headers;
     matched.change_request(chosen.map(|chosen| &chosen.request_headers), &mut headers);
     let path = forward.path.apply(target.path());
@@ -182,7 +184,7 @@ fn outgoing(
         UpstreamProtocol::Downstream if head.version == Version::HTTP_2 => Protocol::Http2,
         UpstreamProtocol::Downstream => Protocol::Http1,
     };
-    headers::for_upstream(&mut headers, hop, protocol == Protocol::Http2, hop.websocket);
+    headers::for_upstream(&mut headers, *hop, protocol == Protocol::Http2, hop.websocket);
     let host = chosen.and_then(|chosen| chosen.host.clone()).or_else(|| forward.host.clone());
     // A pod's own address or loopback may not be used as the source of a connection to somebody else; the
     // starter's sockets are for clients that are pods.
@@ -192,7 +194,7 @@ fn outgoing(
     Some(Outgoing {
         idempotent: is_idempotent(&head.method),
         method: head.method,
-        scheme: if client_scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP },
+        scheme: if client.scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP },
         authority: host.unwrap_or_else(|| target.authority.clone()),
         path_and_query,
         headers,

@@ -20,7 +20,7 @@ pub(crate) struct ResponseBody {
     kind: Kind,
     /// Written when the body ends or is dropped.
     record: Option<Box<Record>>,
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "held for what its drop does")]
     active: Option<Active>,
 }
 

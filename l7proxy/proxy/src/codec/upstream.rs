@@ -30,7 +30,10 @@ pub(crate) struct Http2Sender {
 /// A connection to an endpoint, for one request.
 pub(crate) enum Sender {
     Http1(Http1Sender),
-    Http2(http2::SendRequest<RequestBody>, #[allow(dead_code)] Stream),
+    Http2(
+        http2::SendRequest<RequestBody>,
+        #[expect(dead_code, reason = "held for what its drop does")] Stream,
+    ),
 }
 
 /// Counts a stream until dropped.
