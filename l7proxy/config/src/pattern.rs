@@ -1,7 +1,9 @@
 //! Strings and regular expressions in matchers.
+//!
+//! Expressions mean what they mean to Envoy's RE2: `\d`, `\w` and `\s` are ASCII. That also keeps them small.
 
 use mesh_xds_proto::matcher::{self, string_matcher};
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::check::{At, Checked, fields};
 
@@ -54,7 +56,7 @@ impl StringMatch {
                 Pattern::Prefix(wanted) => text.starts_with(&**wanted),
                 Pattern::Suffix(wanted) => text.ends_with(&**wanted),
                 Pattern::Contains(wanted) => text.contains(&**wanted),
-                Pattern::Regex(regex) => regex.is_match(text),
+                Pattern::Regex(regex) => regex.is_match(text.as_bytes()),
             };
         }
         let text = text.as_bytes();
@@ -71,7 +73,7 @@ impl StringMatch {
                 wanted.is_empty()
                     || text.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted.as_bytes()))
             }
-            Pattern::Regex(regex) => std::str::from_utf8(text).is_ok_and(|text| regex.is_match(text)),
+            Pattern::Regex(regex) => regex.is_match(text),
         }
     }
 }
@@ -95,6 +97,7 @@ fn checked<'m>(message: &'m matcher::RegexMatcher, at: At<'_>) -> Checked<&'m st
 
 fn build(pattern: &str, at: At<'_>) -> Checked<Regex> {
     RegexBuilder::new(pattern)
+        .unicode(false)
         .size_limit(REGEX_SIZE_LIMIT)
         .dfa_size_limit(REGEX_SIZE_LIMIT)
         .build()
@@ -140,6 +143,7 @@ impl Substitution {
 
     /// All occurrences replaced.
     pub fn apply(&self, text: &str) -> String {
-        self.regex.replace_all(text, &*self.replacement).into_owned()
+        let changed = self.regex.replace_all(text.as_bytes(), self.replacement.as_bytes());
+        String::from_utf8_lossy(&changed).into_owned()
     }
 }

@@ -7,7 +7,7 @@ mod connect;
 mod pool;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(crate) struct CoreCluster {
     /// Whose turn it is.
     pub(crate) turn: Cell<u32>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool>, RandomState>>,
+    /// The endpoints that the pools were last held against.
+    known: RefCell<Option<Arc<Endpoints>>>,
 }
 
 /// What connections must agree in to stand in for each other. Compared whole, not by its hash. The client's
@@ -52,6 +54,7 @@ impl CoreCluster {
             stats,
             turn: Cell::new(mesh_l7proxy_config::random::bits() as u32),
             pools: RefCell::default(),
+            known: RefCell::default(),
         })
     }
 
@@ -72,10 +75,14 @@ impl CoreCluster {
         pool.lease(self, core, settings, key, fresh).await
     }
 
-    /// Drops idle connections to endpoints that are gone.
-    pub(crate) fn keep_endpoints(&self, endpoints: &Endpoints) {
-        let known = |address| endpoints.all().iter().any(|endpoint| endpoint.address == address);
-        self.pools.borrow_mut().retain(|key, _| known(key.endpoint));
+    /// Drops idle connections to endpoints that are gone. Costs nothing while they are the same.
+    pub(crate) fn keep_endpoints(&self, endpoints: &Arc<Endpoints>) {
+        let before = self.known.borrow_mut().replace(endpoints.clone());
+        if before.is_some_and(|before| Arc::ptr_eq(&before, endpoints)) {
+            return;
+        }
+        let known: HashSet<SocketAddr> = endpoints.all().iter().map(|endpoint| endpoint.address).collect();
+        self.pools.borrow_mut().retain(|key, _| known.contains(&key.endpoint));
     }
 
     /// Drops connections that were idle for longer than allowed, and empty pools.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use regex::Regex;
+use regex::bytes::Regex;
 
 /// How a route matches the path.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ impl PathMatch {
             Self::Exact(wanted) => path == &**wanted,
             Self::Prefix(prefix) => path.starts_with(&**prefix),
             Self::SeparatedPrefix(prefix) => path.strip_prefix(&**prefix).is_some_and(ends_segment),
-            Self::Regex(regex) => regex.is_match(path),
+            Self::Regex(regex) => regex.is_match(path.as_bytes()),
             Self::IgnoreCase(inner) => {
                 let same = |wanted: &str| {
                     path.as_bytes()

@@ -31,7 +31,8 @@ fn path_match() -> impl Strategy<Value = PathMatch> {
         path.prop_map(|path| PathMatch::Prefix(path.into())),
         Just(PathMatch::Prefix("".into())),
         "(/[ab]{1,2}){1,2}".prop_map(|path| PathMatch::SeparatedPrefix(path.into())),
-        "/[ab]\\*".prop_map(|path| PathMatch::Regex(regex::Regex::new(&format!("^(?:{path})$")).unwrap())),
+        "/[ab]\\*"
+            .prop_map(|path| PathMatch::Regex(regex::bytes::Regex::new(&format!("^(?:{path})$")).unwrap())),
         path.prop_map(|path| PathMatch::IgnoreCase(Box::new(PathMatch::Prefix(path.into())))),
         path.prop_map(|path| PathMatch::IgnoreCase(Box::new(PathMatch::Exact(path.into())))),
     ]
@@ -135,6 +136,7 @@ fn headers_hold_as_envoy_says() {
             true,
         ),
         ("{ name: x, string_match: { exact: \"1,2\" } }", &[("x", "1"), ("x", "2")], true),
+        ("{ name: x, string_match: { safe_regex: { regex: \"\\\\w{1,200}\" } } }", &x[..], true),
         ("{ name: x, range_match: { start: 1, end: 10 } }", &[("x", "9")], true),
         ("{ name: x, range_match: { start: 1, end: 10 } }", &[("x", "10")], false),
         ("{ name: \":method\", string_match: { exact: POST } }", &[], true),

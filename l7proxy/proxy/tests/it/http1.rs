@@ -213,3 +213,14 @@ async fn large_bodies_stream_in_both_directions() {
     let reply = Client::connect(address).await.send(request).await.unwrap();
     assert!(reply.body == body, "{} bytes", reply.body.len());
 }
+
+#[tokio::test]
+async fn idle_connections_to_endpoints_that_are_gone_are_closed() {
+    let (old, new) = (Backend::saying("old").await, Backend::saying("new").await);
+    let (mut proxy, address) = Proxy::forwarding(old.address);
+    assert_eq!(Client::connect(address).await.get("/").await.text(), "old");
+    proxy.apply(&[endpoints("backend", &[new.address])]);
+    let closed = "envoy_cluster_upstream_cx_destroy{envoy_cluster_name=\"backend\"}";
+    assert_eq!(proxy.metric(closed, 1.0).await, 1.0);
+    assert_eq!(Client::connect(address).await.get("/").await.text(), "new");
+}
