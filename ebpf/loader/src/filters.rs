@@ -39,7 +39,8 @@ pub(crate) fn attach_clsact(program: &mut SchedClassifier, device: &str) -> Resu
     let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
     let id = match program.attach_with_options(device, TcAttachType::Ingress, options) {
         Ok(id) => id,
-        Err(_exists) => program.attach_to_link(existing(device)?)?,
+        // Replacing works only if it failed because ours is there; if not, its own reason is the one to tell.
+        Err(error) => program.attach_to_link(existing(device)?).map_err(|_| error)?,
     };
     // The filter shall outlive this handle.
     std::mem::forget(program.take_link(id)?);

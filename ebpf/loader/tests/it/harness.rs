@@ -65,6 +65,15 @@ pub(crate) fn on_node(name: &'static str, test: impl FnOnce(&mut Node) + Send + 
     }
 }
 
+/// The same, for tests that look at tcx links.
+pub(crate) fn on_tcx_node(name: &'static str, test: impl FnOnce(&mut Node) + Send + 'static) {
+    if KernelFeatures::probe().tcx.is_absent() {
+        eprintln!("SKIPPED: {name}: the kernel has no tcx");
+        return;
+    }
+    on_node(name, test);
+}
+
 /// The thread's network, mount namespace and cgroup.
 pub(crate) struct Node {
     folder: tempfile::TempDir,

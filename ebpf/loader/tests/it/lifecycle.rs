@@ -7,7 +7,9 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use mesh_ebpf_loader::{Datapath, Device, DeviceKind, LoadError, Removed, cleanup};
 use mesh_ebpf_maps::{LoadBalancerMaps, MapError, PinnedMaps, layouts, names};
 
-use crate::harness::{IMPATIENCE, Node, VIP4, accept, chain, connect, ip, load_config, object, on_node};
+use crate::harness::{
+    IMPATIENCE, Node, VIP4, accept, chain, connect, ip, load_config, object, on_node, on_tcx_node,
+};
 
 const DEVICE: &str = "mrt-client";
 
@@ -23,7 +25,7 @@ fn pins(folder: &Path) -> usize {
 #[test]
 #[ignore = "needs root and the kernel programs"]
 fn kernel_a_second_load_keeps_maps_and_replaces_programs_in_place() {
-    on_node("kernel_a_second_load_keeps_maps_and_replaces_programs_in_place", |node| {
+    on_tcx_node("kernel_a_second_load_keeps_maps_and_replaces_programs_in_place", |node| {
         node.load().maps();
         node.proxy_service(VIP4, 80);
         let client = node.client();
@@ -47,7 +49,7 @@ fn kernel_a_second_load_keeps_maps_and_replaces_programs_in_place() {
 #[test]
 #[ignore = "needs root and the kernel programs"]
 fn kernel_redirection_goes_on_without_an_agent_and_is_adopted_by_the_next() {
-    on_node("kernel_redirection_goes_on_without_an_agent_and_is_adopted_by_the_next", |node| {
+    on_tcx_node("kernel_redirection_goes_on_without_an_agent_and_is_adopted_by_the_next", |node| {
         assert!(Datapath::adopt(&node.plan()).unwrap().is_none(), "nothing there yet");
         node.load();
         node.proxy_service(VIP4, 80);
@@ -80,37 +82,56 @@ fn kernel_clsact_serves_where_tcx_is_not_wanted() {
         let client = node.client();
         let device = Device::ethernet(DEVICE);
         let proxy = node.proxy(1);
-        let dial = || TcpStream::connect_timeout(&(VIP4, 80).into(), IMPATIENCE);
         for round in ["attached", "attached again", "loaded again"] {
             if round == "loaded again" {
                 node.load_plan(&plan);
             } else {
                 node.datapath().attach(&device).unwrap();
             }
-            assert!(programs_on_device().is_empty(), "no tcx");
-            client.run(dial).expect(round);
+            let counted = node.counted(|_| drop(client.run(dial).expect(round)));
+            assert_eq!(counted["redirected_tc_new"], 1, "{round}: {counted:?}");
             accept(&proxy[0].v4).unwrap();
         }
-
-        // Another plan: the link comes, then the filter goes.
-        node.load();
-        node.datapath().attach(&device).unwrap();
-        assert_eq!(programs_on_device().len(), 1);
-        assert_eq!(node.datapath().attached_devices().unwrap().len(), 1);
-        let counted = node.counted(|_| drop(client.run(dial).unwrap()));
-        assert_eq!(counted["redirected_tc_new"], 1);
-
-        node.load_plan(&plan);
-        node.datapath().attach(&device).unwrap();
         assert!(node.datapath().detach(&device).unwrap());
         client.run(dial).expect_err("detached");
+
+        node.datapath().attach(&device).unwrap();
+        drop(node.datapath.take());
+        assert_eq!(cleanup(&node.pin_root()).unwrap().links, 10);
+        client.run(dial).expect_err("cleaned up");
     });
 }
 
 #[test]
 #[ignore = "needs root and the kernel programs"]
+fn kernel_a_device_changes_between_clsact_and_tcx_with_the_plan() {
+    on_tcx_node("kernel_a_device_changes_between_clsact_and_tcx_with_the_plan", |node| {
+        let clsact = node.clsact_plan();
+        node.load_plan(&clsact);
+        node.proxy_service(VIP4, 80);
+        let client = node.client();
+        let device = Device::ethernet(DEVICE);
+        let _proxy = node.proxy(1);
+        for tcx in [false, true, false] {
+            let plan = if tcx { node.plan() } else { node.clsact_plan() };
+            node.load_plan(&plan);
+            node.datapath().attach(&device).unwrap();
+            assert_eq!(programs_on_device().len(), usize::from(tcx));
+            assert_eq!(node.datapath().attached_devices().unwrap().len(), 1);
+            let counted = node.counted(|_| drop(client.run(dial).unwrap()));
+            assert_eq!(counted["redirected_tc_new"], 1, "one program, not two: {counted:?}");
+        }
+    });
+}
+
+fn dial() -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&(VIP4, 80).into(), IMPATIENCE)
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
 fn kernel_a_device_that_went_is_forgotten_and_its_successor_attached() {
-    on_node("kernel_a_device_that_went_is_forgotten_and_its_successor_attached", |node| {
+    on_tcx_node("kernel_a_device_that_went_is_forgotten_and_its_successor_attached", |node| {
         node.load();
         let first = node.client();
         let device = Device::ethernet(DEVICE);
@@ -129,7 +150,7 @@ fn kernel_a_device_that_went_is_forgotten_and_its_successor_attached() {
 #[test]
 #[ignore = "needs root and the kernel programs"]
 fn kernel_a_device_without_ethernet_is_attached_by_its_kind() {
-    on_node("kernel_a_device_without_ethernet_is_attached_by_its_kind", |node| {
+    on_tcx_node("kernel_a_device_without_ethernet_is_attached_by_its_kind", |node| {
         node.load();
         ip("tuntap add mrt-tun mode tun");
         let device = Device { name: "mrt-tun".to_owned(), kind: DeviceKind::Ip };
@@ -143,7 +164,7 @@ fn kernel_a_device_without_ethernet_is_attached_by_its_kind() {
 #[test]
 #[ignore = "needs root and the kernel programs"]
 fn kernel_cleanup_takes_everything_out_and_nothing_else() {
-    on_node("kernel_cleanup_takes_everything_out_and_nothing_else", |node| {
+    on_tcx_node("kernel_cleanup_takes_everything_out_and_nothing_else", |node| {
         node.load();
         let client = node.client();
         node.datapath().attach(&Device::ethernet(DEVICE)).unwrap();
