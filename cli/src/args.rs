@@ -113,6 +113,8 @@ pub(crate) enum Part {
     Plan,
     /// The kernel programs' counters.
     Counters,
+    /// The kernel programs' maps.
+    Maps,
 }
 
 impl Part {
@@ -124,6 +126,7 @@ impl Part {
             Self::Clients => "clients",
             Self::Plan => "plan",
             Self::Counters => "counters",
+            Self::Maps => "maps",
         }
     }
 }

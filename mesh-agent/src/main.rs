@@ -1,3 +1,46 @@
-//! The node agent.
+//! `mesh-agent`: the node agent. Wiring only: it starts the parts and hands each what it needs.
+//!
+//! In: the command line, a folder of manifests. Out: a configured proxy, a programmed kernel, `agent.sock`.
+//! Start reading in `control.rs`. Tasks: the folder's watcher, the node's observer, the xDS server, the
+//! agent's socket, one reconciler a table, the datapath's keeper, and the control loop.
 
-fn main() {}
+mod api;
+mod args;
+mod control;
+mod datapath;
+mod derive;
+mod programmed;
+mod proxy;
+mod serve;
+mod status;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(&arguments.serve.log, arguments.serve.log_json);
+    let outcome = match &arguments.command {
+        Some(Command::Cleanup(options)) => datapath::cleanup(options),
+        None => serve::serve(&arguments.serve),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to stderr; stdout stays free for what a command prints.
+fn start_logging(filter: &str, json: bool) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { builder.json().init() } else { builder.with_target(false).init() }
+}

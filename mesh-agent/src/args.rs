@@ -1,0 +1,181 @@
+//! The command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The node agent of Millrace: reads Kubernetes objects, configures the proxy over xDS and programs the
+/// kernel.
+#[derive(Debug, Parser)]
+#[command(version, about, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
+}
+
+/// What else than serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take out what an agent left in the kernel: links, maps, routes and rules below its own roots.
+    Cleanup(CleanupOptions),
+}
+
+/// Options of `cleanup`.
+#[derive(Debug, Args)]
+pub(crate) struct CleanupOptions {
+    #[command(flatten)]
+    pub(crate) roots: Roots,
+    /// Stop the proxy as well.
+    #[arg(long)]
+    pub(crate) stop_proxy: bool,
+}
+
+/// Folders that belong to one agent.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Roots {
+    /// Folder of the sockets: agent.sock, xds.sock, and the proxy's.
+    #[arg(long, value_name = "DIR", env = "MILLRACE_RUN_DIR", default_value_os_t = default_run_dir())]
+    pub(crate) run_dir: PathBuf,
+    /// Folder in the BPF file system for maps and links, which outlive the agent.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/millrace")]
+    pub(crate) pin_root: PathBuf,
+}
+
+/// Options of the agent itself.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// Folder or file with Kubernetes objects (YAML or JSON), watched for changes.
+    #[arg(long, value_name = "PATH", required = true)]
+    pub(crate) manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) roots: Roots,
+    /// Whether eBPF redirects traffic to the proxy. `auto`: as root yes, otherwise plain listeners.
+    #[arg(long, value_enum, default_value_t = Redirect::Auto)]
+    pub(crate) redirect: Redirect,
+    /// Compiled kernel programs.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MILLRACE_BPF_OBJECT",
+        default_value = "/usr/lib/millrace/millrace.o"
+    )]
+    pub(crate) bpf_object: PathBuf,
+    /// Root of the cgroup v2 hierarchy whose processes have their Service connections balanced. Found in
+    /// the mounts when left out.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Devices towards the outside, `*` and `?` allowed. Those with a default route when left out.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub(crate) devices: Vec<String>,
+    /// Host ends of the pods' devices.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "mrp*")]
+    pub(crate) pod_devices: Vec<String>,
+    /// Address for every Ingress and Gateway that names none; pools are not asked then. Repeatable.
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Vec<IpAddr>,
+    /// Where plain listeners serve port 80 when nothing is redirected.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(crate) http_port: u16,
+    /// Where plain listeners serve port 443 when nothing is redirected.
+    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    pub(crate) https_port: u16,
+    /// The proxy's program. The one beside the agent's own when left out.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) proxy_binary: Option<PathBuf>,
+    /// Whether the agent starts the proxy when none runs.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) start_proxy: bool,
+    /// Data threads of the proxy. One for each core when left out.
+    #[arg(long, value_name = "N")]
+    pub(crate) proxy_threads: Option<u16>,
+    /// The user the proxy becomes when the agent is root.
+    #[arg(long, value_name = "UID", default_value_t = 65532)]
+    pub(crate) proxy_user: u32,
+    /// First and last loopback port that redirected connections may be handed to the proxy on.
+    #[arg(long, value_name = "LOW-HIGH", default_value = "10000-20000", value_parser = port_range)]
+    pub(crate) proxy_ports: (u16, u16),
+    /// Ingress: whether plain HTTP on a host with TLS is redirected to HTTPS.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enforce_ingress_https: bool,
+    /// Ingress: whether each gets an address of its own or all share one, where no annotation says.
+    #[arg(long, value_enum, default_value_t = LoadBalancerMode::Dedicated)]
+    pub(crate) ingress_default_lb_mode: LoadBalancerMode,
+    /// Log level and filter, as in RUST_LOG.
+    #[arg(long, value_name = "FILTER", env = "MILLRACE_LOG", default_value = "info")]
+    pub(crate) log: String,
+    /// Log lines as JSON.
+    #[arg(long)]
+    pub(crate) log_json: bool,
+}
+
+impl ServeOptions {
+    /// Where plain listeners are.
+    pub(crate) fn plain(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+    }
+}
+
+/// Whether eBPF redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Redirect {
+    /// As root.
+    Auto,
+    /// Always; an error where the kernel or the rights do not allow it.
+    On,
+    /// Never: plain listeners.
+    Off,
+}
+
+/// Who shares an Ingress address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadBalancerMode {
+    /// Nobody.
+    Dedicated,
+    /// All Ingresses.
+    Shared,
+}
+
+/// `/run/millrace` for root, a folder of the user's own otherwise.
+fn default_run_dir() -> PathBuf {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return PathBuf::from("/run/millrace");
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(folder) => PathBuf::from(folder).join("millrace"),
+        None => PathBuf::from(format!("/tmp/millrace-{}", user.as_raw())),
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let hint = || format!("`{text}` is no port range; write LOW-HIGH, for example 10000-20000");
+    let (low, high) = text.split_once('-').ok_or_else(hint)?;
+    let (low, high): (u16, u16) = (low.parse().map_err(|_| hint())?, high.parse().map_err(|_| hint())?);
+    if low < 1024 || low >= high {
+        return Err(format!("the port range {text} is empty or starts below 1024"));
+    }
+    Ok((low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{Arguments, port_range};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn port_ranges_are_ordered_and_unprivileged() {
+        assert_eq!(port_range("10000-20000"), Ok((10000, 20000)));
+        for wrong in ["10000", "20000-10000", "80-90", "a-b"] {
+            assert!(port_range(wrong).is_err(), "{wrong}");
+        }
+    }
+}

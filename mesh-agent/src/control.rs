@@ -1,0 +1,254 @@
+//! The loop: when to derive anew, and in which order the outcome is handed on.
+//!
+//! Make before break, both ways. A frontend is given to the kernel when the proxy has accepted the listener
+//! behind it, and it is taken from the kernel before the proxy is told that the listener goes. So no
+//! connection is redirected to a proxy that does not know it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mesh_control_loadbalancer::{Frontend, desired_frontends};
+use mesh_control_node::{
+    DesiredRoute, DesiredRule, NodeState, RedirectRouting, desired_routes, desired_rules,
+};
+use mesh_k8s_files::FolderState;
+use mesh_tables::{Database, ReconcilerHandle, Table};
+use mesh_xds::server::{Progress, ResourceCache, ServerHandle};
+use mesh_xds_proto::type_urls;
+use tokio::sync::watch;
+
+use crate::derive::{DeriveConfig, Derived, derive, proxied_addresses};
+use crate::programmed::{self, ProxyListeners};
+use crate::status::{Known, StatusWriter};
+use crate::view::{PartHealth, State, View};
+
+/// How long the kernel may take to let go of a frontend before the proxy is told anyway.
+const LET_GO_WITHIN: Duration = Duration::from_millis(100);
+
+/// Tables that the loop writes, and who carries them to the kernel.
+pub(crate) struct Kernel {
+    /// Numbers in the routing tables.
+    pub(crate) routing: RedirectRouting,
+    /// Frontends.
+    pub(crate) frontends: Table<Frontend>,
+    /// Routes.
+    pub(crate) routes: Table<DesiredRoute>,
+    /// Rules.
+    pub(crate) rules: Table<DesiredRule>,
+    /// Carries the frontends.
+    pub(crate) frontend_reconciler: ReconcilerHandle,
+    /// Carry the routes and the rules.
+    pub(crate) route_reconcilers: [ReconcilerHandle; 2],
+}
+
+/// Who has to fill a table before left-overs of an earlier agent are taken out.
+pub(crate) const FILLED_BY_CONTROL: &str = "control";
+
+/// The loop's state.
+pub(crate) struct Control {
+    /// Choices.
+    pub(crate) config: DeriveConfig,
+    /// Objects.
+    pub(crate) folder: watch::Receiver<Arc<FolderState>>,
+    /// Devices and addresses.
+    pub(crate) node: watch::Receiver<NodeState>,
+    /// What the proxy is sent.
+    pub(crate) cache: ResourceCache,
+    /// What the proxy says.
+    pub(crate) server: ServerHandle,
+    /// Tables.
+    pub(crate) database: Arc<Database>,
+    /// Only where traffic is redirected.
+    pub(crate) kernel: Option<Kernel>,
+    /// What can be looked at.
+    pub(crate) view: Arc<View>,
+}
+
+impl Control {
+    /// Runs until the folder is no longer watched. Dropping it between two steps leaves proxy and kernel
+    /// with the last whole state.
+    pub(crate) async fn run(mut self) {
+        let mut progress = self.server.progress();
+        let mut writer = StatusWriter::default();
+        let mut proxy = ProxyListeners::default();
+        let mut derived = Derived::default();
+        let mut own_addresses = Vec::new();
+        let mut refresh = tokio::time::interval(Duration::from_secs(5));
+        // What was read before this loop began is news to it.
+        self.folder.mark_changed();
+        loop {
+            let mut objects_changed = false;
+            tokio::select! {
+                // Objects first: what the proxy says of the last state can wait for the next one.
+                biased;
+                changed = self.folder.changed() => match changed {
+                    Ok(()) => objects_changed = true,
+                    Err(_) => return,
+                },
+                Ok(()) = self.node.changed() => {}
+                Ok(()) = progress.changed() => {}
+                _ = refresh.tick() => {}
+            }
+            let folder = self.folder.borrow_and_update().clone();
+            let now_own: Vec<IpAddr> =
+                self.node.borrow_and_update().addresses.iter().map(|(_, address)| *address).collect();
+            if folder.revision > 0 && (objects_changed || now_own != own_addresses) {
+                own_addresses = now_own;
+                derived = derive(&folder.objects, &own_addresses, &derived.addresses, &self.config);
+                self.hand_on(&derived, &proxy, &own_addresses).await;
+            }
+            let progress = progress.borrow_and_update().clone();
+            if self.take_proxy(&progress, &mut proxy) {
+                self.write_kernel(&derived, &proxy, &own_addresses);
+            }
+            self.show(&folder, &derived, &proxy, &progress, &mut writer);
+        }
+    }
+
+    async fn hand_on(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) {
+        let revision = self.write_kernel(derived, proxy, own);
+        if let (Some(kernel), Some(revision)) = (&self.kernel, revision)
+            && !kernel.frontend_reconciler.reached(revision, LET_GO_WITHIN).await
+        {
+            tracing::warn!("the kernel's service map is slow to follow; the proxy is told now");
+        }
+        let published = self.cache.publish(derived.resources.clone());
+        if published.changed + published.removed > 0 {
+            tracing::info!(
+                revision = published.revision,
+                changed = published.changed,
+                removed = published.removed,
+                "configuration published"
+            );
+        }
+    }
+
+    /// Writes the kernel's tables: all frontends but those whose listener the proxy does not serve yet.
+    /// Returns the revision to wait for when something changed.
+    fn write_kernel(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) -> Option<u64> {
+        let kernel = self.kernel.as_ref()?;
+        let mut served = derived.effective.frontends.clone();
+        served.retain(|frontend| proxy.accepted.contains(&frontend.listener));
+        let frontends = desired_frontends(&derived.services, &derived.backends, &served);
+        let proxied = proxied_addresses(&derived.effective);
+        let changed = self.database.write(|txn| {
+            let mut changed = txn.replace(kernel.frontends, frontends);
+            changed += txn.replace(kernel.routes, desired_routes(&proxied, own, &kernel.routing));
+            changed += txn.replace(kernel.rules, desired_rules(&kernel.routing));
+            txn.complete(kernel.routes, FILLED_BY_CONTROL);
+            txn.complete(kernel.rules, FILLED_BY_CONTROL);
+            // Without the proxy's word on its listeners the frontends that need it are not known, and
+            // pruning would cut what an earlier agent had set up.
+            if !proxy.accepted.is_empty() || derived.effective.frontends.is_empty() {
+                txn.complete(kernel.frontends, FILLED_BY_CONTROL);
+            }
+            changed
+        });
+        (changed > 0).then(|| self.database.snapshot().revision())
+    }
+
+    /// Takes over what the connected proxies serve and refuse; true when it changed. Without a proxy the
+    /// last word stands: its sockets are still open and connections wait in them.
+    fn take_proxy(&self, progress: &Progress, proxy: &mut ProxyListeners) -> bool {
+        if progress.clients() == 0 {
+            return false;
+        }
+        let mut accepted: Option<BTreeSet<String>> = None;
+        let mut refused = BTreeMap::new();
+        for client in self.server.clients() {
+            let Some(listeners) = client.types.get(type_urls::LISTENER) else { continue };
+            let names: BTreeSet<String> = listeners.acked.keys().cloned().collect();
+            // While one proxy hands over to another, only what both serve is safe.
+            accepted = Some(match accepted {
+                Some(others) => others.intersection(&names).cloned().collect(),
+                None => names,
+            });
+            let reasons = listeners.rejected.iter().map(|(name, nack)| (name.clone(), nack.message.clone()));
+            refused.extend(reasons);
+        }
+        let Some(mut accepted) = accepted else { return false };
+        // A proxy that has not answered everything yet, such as one that just started, still learns what
+        // it serves: nothing is taken from it on the way.
+        if !progress.is_settled(self.cache.snapshot().revision()) {
+            accepted.extend(proxy.accepted.iter().cloned());
+        }
+        let now = ProxyListeners { accepted, refused };
+        let changed = now != *proxy;
+        *proxy = now;
+        changed
+    }
+
+    fn show(
+        &self,
+        folder: &FolderState,
+        derived: &Derived,
+        proxy: &ProxyListeners,
+        progress: &Progress,
+        writer: &mut StatusWriter,
+    ) {
+        let mut conditions = derived.conditions.clone();
+        conditions.extend(programmed::conditions(derived, proxy));
+        let known = Known {
+            objects: &folder.objects,
+            conditions: &conditions,
+            addresses: &derived.addresses,
+            attached: &derived.attached,
+        };
+        let documents = writer.documents(&known, Timestamp::now());
+        let mut problems: Vec<String> = folder.problems.iter().map(ToString::to_string).collect();
+        problems.extend(derived.notes.iter().map(|note| {
+            let source = &note.origin.source;
+            format!("{source}: {}: {}: {}", note.origin, note.reason, note.message)
+        }));
+        let parts = vec![self.manifests_health(folder), self.proxy_health(progress), self.kernel_health()];
+        self.view.state.store(Arc::new(State { documents, parts, problems }));
+    }
+
+    fn manifests_health(&self, folder: &FolderState) -> PartHealth {
+        let count = folder.objects.len();
+        if folder.problems.is_empty() {
+            return PartHealth::ok("manifests", format!("{count} objects"));
+        }
+        let wrong = folder.problems.len();
+        PartHealth::degraded("manifests", format!("{count} objects, {wrong} problems, listed below"))
+    }
+
+    fn proxy_health(&self, progress: &Progress) -> PartHealth {
+        if progress.clients() == 0 {
+            let fix = "no proxy is connected: see proxy.log in the run directory";
+            return PartHealth::degraded("proxy", fix);
+        }
+        let rejections = self.server.rejections();
+        let Some(first) = rejections.first() else {
+            let revision = self.cache.snapshot().revision();
+            let state = if progress.is_settled(revision) { "has" } else { "is taking" };
+            return PartHealth::ok("proxy", format!("{state} revision {revision}"));
+        };
+        let (count, name, why) = (rejections.len(), &first.name, &first.nack.message);
+        PartHealth::degraded("proxy", format!("{count} resources refused; the first is {name}: {why}"))
+    }
+
+    fn kernel_health(&self) -> PartHealth {
+        let Some(kernel) = &self.kernel else {
+            let detail = "not redirecting: plain listeners serve north-south, east-west is unavailable";
+            return PartHealth::off("kernel tables", detail);
+        };
+        let [routes, rules] = &kernel.route_reconcilers;
+        let handles = [&kernel.frontend_reconciler, routes, rules];
+        let refused: Vec<String> = handles
+            .iter()
+            .flat_map(|handle| handle.status().borrow().refused.clone())
+            .map(|(row, why)| format!("{row}: {why}"))
+            .collect();
+        match refused.first() {
+            None => PartHealth::ok("kernel tables", "as desired"),
+            Some(first) => PartHealth::degraded(
+                "kernel tables",
+                format!("{} rows refused; the first is {first}", refused.len()),
+            ),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The kernel's side: programs loaded, devices attached, the proxy's sockets put where programs find them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use mesh_control_loadbalancer::FrontendTarget;
+use mesh_control_node::{Link, Netlink, NodeState, remove_all};
+use mesh_ebpf_abi::Addr;
+use mesh_ebpf_loader::{
+    Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures, LoadConfig, plan,
+};
+use mesh_ebpf_maps::{ListenerPair, LoadBalancerMaps, PinnedMaps};
+use mesh_l7proxy_wire::StarterClient;
+use mesh_xds::server::Progress;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use wildmatch::WildMatch;
+
+use crate::args::{CleanupOptions, ServeOptions};
+use crate::proxy::{ProxyProcess, by_thread};
+use crate::view::PartHealth;
+
+/// How often the proxy's sockets are looked at when nothing is heard: a proxy that starts anew has new ones.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The kernel's side of this node.
+pub(crate) struct Datapath {
+    plan: DatapathPlan,
+    features: KernelFeatures,
+    proxy: ProxyProcess,
+    /// Loopback port of each proxy thread.
+    ports: Vec<u16>,
+    devices: Vec<WildMatch>,
+    pod_devices: Vec<WildMatch>,
+    /// Held for a few system calls by whoever changes or reads the kernel's state; never across an await.
+    state: Mutex<State>,
+}
+
+struct State {
+    loaded: Loaded,
+    attached: BTreeSet<String>,
+    /// Inodes of the sockets that the programs know.
+    sockets: Vec<u64>,
+    trouble: Option<String>,
+}
+
+impl Datapath {
+    /// Asks the kernel what it can, plans, and loads. Every missing thing is named at once, each with its fix.
+    pub(crate) fn start(
+        options: &ServeOptions,
+        proxy: ProxyProcess,
+        ports: Vec<u16>,
+    ) -> anyhow::Result<Self> {
+        let features = KernelFeatures::probe();
+        let config = DatapathConfig {
+            pin_root: options.roots.pin_root.clone(),
+            cgroup: options.cgroup.clone(),
+            ..DatapathConfig::default()
+        };
+        let plan = plan(&config, &features).map_err(|errors| {
+            let list: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            anyhow!(
+                "this kernel cannot redirect (--redirect=off serves on plain listeners): {}",
+                list.join("; ")
+            )
+        })?;
+        tracing::info!("datapath plan:\n{plan}");
+        let load = LoadConfig { object: options.bpf_object.clone(), constants: Default::default() };
+        let loaded = Loaded::load(&plan, &load).context("cannot load the kernel programs")?;
+        let patterns = |texts: &[String]| texts.iter().map(|text| WildMatch::new(text)).collect();
+        Ok(Self {
+            plan,
+            features,
+            proxy,
+            ports,
+            devices: patterns(&options.devices),
+            pod_devices: patterns(&options.pod_devices),
+            state: Mutex::new(State {
+                loaded,
+                attached: BTreeSet::new(),
+                sockets: Vec::new(),
+                trouble: None,
+            }),
+        })
+    }
+
+    /// Where frontends are written; takes over what an earlier agent wrote.
+    pub(crate) fn frontend_target(&self) -> anyhow::Result<FrontendTarget<PinnedMaps>> {
+        let maps = PinnedMaps::open(&self.plan.pin_root).context("cannot open the pinned maps")?;
+        FrontendTarget::restore(maps).context("cannot read the pinned maps")
+    }
+
+    /// Health, for people.
+    pub(crate) fn health(&self) -> PartHealth {
+        let state = self.lock();
+        let devices: Vec<&str> = state.attached.iter().map(String::as_str).collect();
+        if let Some(trouble) = &state.trouble {
+            return PartHealth::degraded("datapath", trouble.clone());
+        }
+        if devices.is_empty() {
+            let fix =
+                "no device is attached: set --devices and --pod-devices to the names of this node's devices";
+            return PartHealth::degraded("datapath", fix);
+        }
+        let threads = state.sockets.len() / 2;
+        PartHealth::ok("datapath", format!("on {}; {threads} proxy threads", devices.join(", ")))
+    }
+
+    /// What the kernel can, what was chosen, and why.
+    pub(crate) fn plan(&self) -> Value {
+        let state = self.lock();
+        let instructions: serde_json::Map<String, Value> = state
+            .loaded
+            .verified_instructions()
+            .iter()
+            .map(|(program, count)| ((*program).to_owned(), json!(count)))
+            .collect();
+        json!({"plan": self.plan, "kernel": self.features, "verifiedInstructions": instructions})
+    }
+
+    /// The programs' counters by name; null when they cannot be read.
+    pub(crate) fn counters(&self) -> Value {
+        let mut state = self.lock();
+        let counters = state.loaded.maps().counters();
+        let counters = counters.map(|counters| {
+            let named =
+                counters.into_iter().map(|(counter, value)| (counter.name().to_owned(), json!(value)));
+            Value::Object(named.collect())
+        });
+        counters.unwrap_or(Value::Null)
+    }
+
+    /// All maps.
+    pub(crate) fn maps(&self) -> Value {
+        let mut state = self.lock();
+        let dump = state.loaded.maps().dump();
+        dump.ok().and_then(|dump| serde_json::to_value(dump).ok()).unwrap_or(Value::Null)
+    }
+
+    /// Brings devices, addresses and sockets up to date. Blocks for some system calls, and for the starter's
+    /// answer.
+    fn bring_up_to_date(&self, node: &NodeState) {
+        let mut state = self.lock();
+        let outcome = self
+            .attach_devices(&mut state, node)
+            .and_then(|()| write_node_addresses(&mut state.loaded, node))
+            .and_then(|()| self.take_sockets(&mut state));
+        let trouble = outcome.err().map(|error| format!("{error:#}"));
+        if trouble != state.trouble
+            && let Some(trouble) = &trouble
+        {
+            tracing::warn!("{trouble}");
+        }
+        state.trouble = trouble;
+    }
+
+    fn attach_devices(&self, state: &mut State, node: &NodeState) -> anyhow::Result<()> {
+        let wanted: Vec<&Link> = node.links.values().filter(|link| self.is_wanted(link)).collect();
+        let names: BTreeSet<String> = wanted.iter().map(|link| link.name.clone()).collect();
+        if names == state.attached {
+            return Ok(());
+        }
+        for link in wanted {
+            if !state.attached.contains(&link.name) {
+                let kind = if link.ethernet { DeviceKind::Ethernet } else { DeviceKind::Ip };
+                state.loaded.attach(&Device { name: link.name.clone(), kind })?;
+                state.attached.insert(link.name.clone());
+                tracing::info!(device = %link.name, "device attached");
+            }
+        }
+        state.attached = names;
+        state.loaded.forget_missing_devices()?;
+        Ok(())
+    }
+
+    /// A pod's device, or one towards the outside.
+    fn is_wanted(&self, link: &Link) -> bool {
+        let by_name = |patterns: &[WildMatch]| patterns.iter().any(|pattern| pattern.matches(&link.name));
+        let outside = if self.devices.is_empty() { link.default_route } else { by_name(&self.devices) };
+        link.name != "lo" && (outside || by_name(&self.pod_devices))
+    }
+
+    /// Gives the programs the proxy's sockets, once all threads have theirs. Without a proxy the sockets in
+    /// the map are gone with it; nothing has to be taken out.
+    fn take_sockets(&self, state: &mut State) -> anyhow::Result<()> {
+        let Ok(listeners) = self.proxy.redirect_sockets() else { return Ok(()) };
+        let sockets = by_thread(listeners, &self.ports);
+        if sockets.len() < self.ports.len() * 2 {
+            return Ok(());
+        }
+        let inodes: Vec<u64> = sockets
+            .iter()
+            .map(|(_, socket)| rustix::fs::fstat(socket).map(|stat| stat.st_ino))
+            .collect::<Result<_, _>>()
+            .context("cannot look at the proxy's sockets")?;
+        if inodes == state.sockets {
+            return Ok(());
+        }
+        let pairs: Vec<ListenerPair<'_>> = sockets
+            .chunks_exact(2)
+            .map(|pair| ListenerPair { v4: pair[0].1.as_fd(), v6: pair[1].1.as_fd() })
+            .collect();
+        state
+            .loaded
+            .set_listeners(&pairs)
+            .context("cannot give the proxy's sockets to the kernel programs")?;
+        state.sockets = inodes;
+        tracing::info!(threads = pairs.len(), "the proxy's sockets take redirected connections");
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the datapath up to date with devices and the proxy until the node is no longer observed.
+pub(crate) async fn keep(
+    datapath: Arc<Datapath>,
+    mut node: watch::Receiver<NodeState>,
+    mut progress: watch::Receiver<Progress>,
+) {
+    loop {
+        let (now, here) = (node.borrow_and_update().clone(), datapath.clone());
+        if tokio::task::spawn_blocking(move || here.bring_up_to_date(&now)).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            changed = node.changed() => if changed.is_err() { return },
+            // The proxy has taken something: it may have opened its sockets.
+            Ok(()) = progress.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Writes the node's own addresses, whose packets the stack delivers by itself.
+fn write_node_addresses(loaded: &mut Loaded, node: &NodeState) -> anyhow::Result<()> {
+    let wanted: BTreeSet<Addr> =
+        node.addresses.iter().map(|(_, address): &(u32, IpAddr)| Addr::from(*address)).collect();
+    let map = loaded.maps().node_addresses();
+    let present: BTreeSet<Addr> = map.entries()?.into_iter().map(|(address, _)| address).collect();
+    for address in wanted.difference(&present) {
+        map.insert(address, &0)?;
+    }
+    for address in present.difference(&wanted) {
+        map.remove(address)?;
+    }
+    Ok(())
+}
+
+/// `mesh-agent cleanup`: takes out what an agent with these roots left.
+pub(crate) fn cleanup(options: &CleanupOptions) -> anyhow::Result<()> {
+    if options.stop_proxy
+        && let Ok(mut starter) = StarterClient::connect(&options.roots.run_dir.join("starter.sock"))
+    {
+        starter.shutdown().context("the proxy does not stop")?;
+        starter.wait_closed(Duration::from_secs(40)).context("the proxy does not stop")?;
+    }
+    let removed = mesh_ebpf_loader::cleanup(&options.roots.pin_root)
+        .with_context(|| format!("cannot clean {}", options.roots.pin_root.display()))?;
+    let netlink = Netlink::start().context("cannot talk to the kernel's routing tables")?;
+    let routes = remove_all(&netlink).context("cannot take the routes and rules out")?;
+    tracing::info!(links = removed.links, maps = removed.maps, routes, "cleaned up");
+    Ok(())
+}

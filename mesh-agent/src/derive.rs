@@ -1,0 +1,119 @@
+//! The one trip down, as a pure function: objects to Envoy resources, frontends and conditions.
+//!
+//! Only the order of the stages is decided here; each stage is a room of its own.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use mesh_control_loadbalancer::{AssignConfig, assign};
+use mesh_k8s_api::ObjectSet;
+use mesh_model::address::AddressAssignments;
+use mesh_model::l7::{AttachedRoutes, Fragments};
+use mesh_model::service::{BackendIndex, ServiceIndex};
+use mesh_model::{ConditionIntent, Note};
+use mesh_xds::lower::{LowerConfig, lower};
+use mesh_xds::resolve::{Effective, ResolveConfig, resolve};
+use mesh_xds::server::ResourceSet;
+
+/// Choices that do not change while the agent runs.
+#[derive(Clone, Debug)]
+pub(crate) struct DeriveConfig {
+    /// Ingress.
+    pub(crate) ingress: mesh_ingress::Config,
+    /// Gateway API.
+    pub(crate) gateway: mesh_gateway_api::Config,
+    /// Redirected or plain.
+    pub(crate) resolve: ResolveConfig,
+    /// Envoy resources.
+    pub(crate) lower: LowerConfig,
+    /// Addresses told on the command line.
+    pub(crate) fixed_addresses: Vec<IpAddr>,
+}
+
+/// Everything that follows from the objects.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Derived {
+    /// Services.
+    pub(crate) services: ServiceIndex,
+    /// Their backends.
+    pub(crate) backends: BackendIndex,
+    /// Listeners, routes and clusters that agree.
+    pub(crate) effective: Effective,
+    /// For the proxy.
+    pub(crate) resources: ResourceSet,
+    /// Addresses of Ingresses and Gateways.
+    pub(crate) addresses: AddressAssignments,
+    /// About the objects.
+    pub(crate) conditions: Vec<ConditionIntent>,
+    /// Events about the objects.
+    pub(crate) notes: Vec<Note>,
+    /// Routes of the Gateways' listeners.
+    pub(crate) attached: Vec<AttachedRoutes>,
+    /// The rows everything was resolved from.
+    pub(crate) fragments: Fragments,
+}
+
+/// Same input, same output. `own_addresses` are the node's; `previous` keeps given addresses in place.
+pub(crate) fn derive(
+    objects: &ObjectSet,
+    own_addresses: &[IpAddr],
+    previous: &AddressAssignments,
+    config: &DeriveConfig,
+) -> Derived {
+    let ingested = mesh_k8s_ingest::ingest(objects);
+    let mut conditions = ingested.conditions;
+    let mut notes = ingested.notes;
+
+    let ingress_input =
+        mesh_ingress::Input { objects, services: &ingested.services, certificates: &ingested.certificates };
+    let gateway_input = mesh_gateway_api::Input {
+        objects,
+        services: &ingested.services,
+        certificates: &ingested.certificates,
+    };
+    let translations = [
+        mesh_ingress::translate(&ingress_input, &config.ingress),
+        mesh_gateway_api::translate(&gateway_input, &config.gateway),
+    ];
+    let mut fragments = Fragments::default();
+    let mut attached = Vec::new();
+    for translation in translations {
+        fragments.extend(translation.fragments);
+        conditions.extend(translation.conditions);
+        notes.extend(translation.notes);
+        attached.extend(translation.attached);
+    }
+
+    let assign_config =
+        AssignConfig { fixed: config.fixed_addresses.clone(), node: one_of_each_family(own_addresses) };
+    let assigned = assign(&fragments.claims, &ingested.pools, previous, &assign_config);
+    conditions.extend(assigned.conditions);
+    notes.extend(assigned.notes);
+
+    let effective = resolve(&fragments, &assigned.addresses, &ingested.services, &config.resolve);
+    conditions.extend(effective.conditions.iter().cloned());
+    let resources = lower(&effective, &ingested.backends, &ingested.certificates, &config.lower);
+
+    Derived {
+        services: ingested.services,
+        backends: ingested.backends,
+        effective,
+        resources,
+        addresses: assigned.addresses,
+        conditions,
+        notes,
+        attached,
+        fragments,
+    }
+}
+
+/// The addresses whose connections the proxy takes.
+pub(crate) fn proxied_addresses(effective: &Effective) -> BTreeSet<IpAddr> {
+    effective.frontends.iter().map(|frontend| frontend.address).collect()
+}
+
+/// The node's first address of each family: what an object is served on when nothing else is said.
+fn one_of_each_family(own: &[IpAddr]) -> Vec<IpAddr> {
+    let first = |v4: bool| own.iter().find(move |address| address.is_ipv4() == v4);
+    first(true).into_iter().chain(first(false)).copied().collect()
+}

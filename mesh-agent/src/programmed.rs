@@ -1,0 +1,112 @@
+//! Pure: whether what an object asked for is in the proxy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_model::l7::Listener;
+use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, ObjectKey, Origin};
+use mesh_xds::resolve::EffectiveListener;
+
+use crate::derive::Derived;
+
+/// What the proxy says of listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProxyListeners {
+    /// Names it serves.
+    pub(crate) accepted: BTreeSet<String>,
+    /// Names it refused, with the reason.
+    pub(crate) refused: BTreeMap<String, String>,
+}
+
+/// `Programmed` of every Gateway and its listeners, and `millrace.io/Programmed` of every Ingress, that did
+/// not get one while it was translated.
+pub(crate) fn conditions(derived: &Derived, proxy: &ProxyListeners) -> Vec<ConditionIntent> {
+    let told: BTreeSet<(&ObjectKey, &ConditionScope)> = derived
+        .conditions
+        .iter()
+        .filter(|condition| condition.kind == "Programmed")
+        .map(|condition| (&condition.origin.object, &condition.scope))
+        .collect();
+    let mut by_object: BTreeMap<&ObjectKey, Vec<&Listener>> = BTreeMap::new();
+    for listener in &derived.fragments.listeners {
+        by_object.entry(&listener.key.object).or_default().push(listener);
+    }
+    let mut conditions = Vec::new();
+    for claim in &derived.fragments.claims {
+        let object = &claim.origin.object;
+        let rows = by_object.get(object).map_or(&[][..], Vec::as_slice);
+        let mut whole = Verdict::Programmed;
+        for row in rows {
+            let verdict = of_listener(derived, row, proxy);
+            let scope = ConditionScope::Listener(row.key.section.clone());
+            if object.kind == "Gateway" && !told.contains(&(object, &scope)) {
+                conditions.push(verdict.condition(row.origin.clone(), scope, "Programmed"));
+            }
+            whole = whole.and(verdict);
+        }
+        if rows.is_empty() {
+            whole = Verdict::Pending("Invalid", "it has no listener that can be served".to_owned());
+        }
+        if told.contains(&(object, &ConditionScope::Object)) {
+            continue;
+        }
+        let kind = if object.kind == "Gateway" { "Programmed" } else { "millrace.io/Programmed" };
+        conditions.push(whole.condition(claim.origin.clone(), ConditionScope::Object, kind));
+    }
+    conditions
+}
+
+/// Outcome for one listener.
+#[derive(Clone)]
+enum Verdict {
+    Programmed,
+    Pending(&'static str, String),
+}
+
+impl Verdict {
+    /// The worse of two; of two bad ones the first.
+    fn and(self, other: Self) -> Self {
+        match self {
+            Self::Programmed => other,
+            pending @ Self::Pending(..) => pending,
+        }
+    }
+
+    fn condition(&self, origin: Origin, scope: ConditionScope, kind: &str) -> ConditionIntent {
+        let (status, reason, message) = match self {
+            Self::Programmed => (ConditionStatus::True, "Programmed", "the proxy serves it".to_owned()),
+            Self::Pending(reason, message) => (ConditionStatus::False, *reason, message.clone()),
+        };
+        ConditionIntent { origin, scope, kind: kind.to_owned(), status, reason: reason.to_owned(), message }
+    }
+}
+
+fn of_listener(derived: &Derived, row: &Listener, proxy: &ProxyListeners) -> Verdict {
+    let serving: Vec<&EffectiveListener> = effective_of(derived, row).collect();
+    if serving.is_empty() {
+        let has_address = derived.addresses.contains_key(&row.key.object);
+        return if has_address {
+            Verdict::Pending(
+                "Invalid",
+                format!("port {} cannot be served, see the other conditions", row.port),
+            )
+        } else {
+            Verdict::Pending("AddressNotAssigned", "it was given no address, see AddressAssigned".to_owned())
+        };
+    }
+    for listener in serving {
+        if let Some(reason) = proxy.refused.get(&listener.name) {
+            let message = format!("the proxy refuses listener {}: {reason}", listener.name);
+            return Verdict::Pending("Invalid", message);
+        }
+        if !proxy.accepted.contains(&listener.name) {
+            let message = format!("the proxy has not taken listener {} yet", listener.name);
+            return Verdict::Pending("Pending", message);
+        }
+    }
+    Verdict::Programmed
+}
+
+/// The proxy's listeners that serve this row.
+fn effective_of<'a>(derived: &'a Derived, row: &'a Listener) -> impl Iterator<Item = &'a EffectiveListener> {
+    derived.effective.listeners.iter().filter(|listener| listener.rows.contains(&row.key))
+}

@@ -1,0 +1,202 @@
+//! Starting the parts, each in one place.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use mesh_control_node::{Netlink, NetlinkTarget, NodeState, RedirectRouting, observe};
+use mesh_tables::{Database, Reconciler, ReconcilerConfig};
+use mesh_xds::lower::LowerConfig;
+use mesh_xds::resolve::ResolveConfig;
+use mesh_xds::server::{ResourceCache, Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::args::{LoadBalancerMode, Redirect, ServeOptions};
+use crate::control::{Control, FILLED_BY_CONTROL, Kernel};
+use crate::datapath::Datapath;
+use crate::derive::DeriveConfig;
+use crate::proxy::{ProxyProcess, Started, redirect_ports};
+use crate::view::{State, View};
+use crate::{api, datapath};
+
+/// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
+pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("agent")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: &ServeOptions) -> anyhow::Result<()> {
+    let run_dir = &options.roots.run_dir;
+    make_run_dir(run_dir)?;
+    let is_root = rustix::process::geteuid().is_root();
+    let redirect = match options.redirect {
+        Redirect::On => true,
+        Redirect::Off => false,
+        Redirect::Auto => is_root,
+    };
+    let threads = match options.proxy_threads {
+        Some(threads) => threads.max(1),
+        None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64) as u16),
+    };
+    let proxy = ProxyProcess {
+        binary: proxy_binary(options)?,
+        run_dir: run_dir.clone(),
+        threads,
+        user: is_root.then_some(options.proxy_user),
+    };
+
+    let ports = match redirect {
+        true => redirect_ports(&proxy.socket(), threads, options.proxy_ports)?,
+        false => Vec::new(),
+    };
+    let datapath = match redirect {
+        true => Some(Arc::new(Datapath::start(options, proxy.clone(), ports.clone())?)),
+        false => None,
+    };
+
+    let cache = ResourceCache::default();
+    let mut server_config = ServerConfig::new(run_dir.join("xds.sock"));
+    if is_root {
+        server_config.owner = Some(options.proxy_user);
+        server_config.allowed_uids = vec![options.proxy_user];
+    }
+    let server = Server::bind(server_config, cache.clone()).context("cannot serve xDS")?;
+    let handle = server.handle();
+    let (stop_server, server_stops) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.run(async {
+        let _ = server_stops.await;
+    }));
+
+    let manifests = options.manifests.clone().context("--manifests is required")?;
+    let watcher = mesh_k8s_files::Watcher::start(manifests).context("cannot watch the manifests")?;
+    let node = match redirect {
+        true => observe().await.context("cannot follow the node's devices")?,
+        false => watch::channel(NodeState::default()).1,
+    };
+
+    let database = Arc::new(Database::new());
+    let kernel = match &datapath {
+        Some(datapath) => Some(start_kernel(&database, datapath)?),
+        None => None,
+    };
+    let view = Arc::new(View {
+        state: ArcSwap::from_pointee(State::default()),
+        database: database.clone(),
+        cache: cache.clone(),
+        server: handle.clone(),
+        datapath: datapath.clone(),
+    });
+    api::serve(&run_dir.join("agent.sock"), view.clone())?;
+    if let Some(datapath) = &datapath {
+        tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
+    }
+    if options.start_proxy {
+        tokio::spawn(keep_proxy(proxy));
+    }
+
+    let control = Control {
+        config: derive_config(options, &ports),
+        folder: watcher.state(),
+        node,
+        cache,
+        server: handle,
+        database,
+        kernel,
+        view,
+    };
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    tokio::select! {
+        () = control.run() => tracing::warn!("the manifests are no longer watched"),
+        _ = terminate.recv() => tracing::info!("asked to stop; kernel and proxy serve on"),
+        _ = interrupt.recv() => tracing::info!("asked to stop; kernel and proxy serve on"),
+    }
+    let _ = stop_server.send(());
+    let _ = serving.await;
+    let _ = fs::remove_file(run_dir.join("agent.sock"));
+    Ok(())
+}
+
+/// Tables of the kernel's state, each with its reconciler.
+fn start_kernel(database: &Arc<Database>, datapath: &Arc<Datapath>) -> anyhow::Result<Kernel> {
+    let netlink = Netlink::start().context("cannot talk to the kernel's routing tables")?;
+    let frontends = database.add_table([FILLED_BY_CONTROL]);
+    let routes = database.add_table([FILLED_BY_CONTROL]);
+    let rules = database.add_table([FILLED_BY_CONTROL]);
+    let config = ReconcilerConfig::default();
+    let target = datapath.frontend_target()?;
+    let frontend_reconciler = Reconciler::start(database.clone(), frontends, target, config);
+    let route_reconcilers = [
+        Reconciler::start(database.clone(), routes, NetlinkTarget::new(netlink.clone()), config),
+        Reconciler::start(database.clone(), rules, NetlinkTarget::new(netlink), config),
+    ];
+    let routing = RedirectRouting::default();
+    Ok(Kernel { routing, frontends, routes, rules, frontend_reconciler, route_reconcilers })
+}
+
+fn derive_config(options: &ServeOptions, ports: &[u16]) -> DeriveConfig {
+    let resolve = if ports.is_empty() {
+        let (http, https) = (options.plain(options.http_port), options.plain(options.https_port));
+        ResolveConfig::Plain { http, https }
+    } else {
+        ResolveConfig::Redirect { thread_ports: ports.iter().map(|port| (*port, *port)).collect() }
+    };
+    DeriveConfig {
+        ingress: mesh_ingress::Config {
+            default_mode: match options.ingress_default_lb_mode {
+                LoadBalancerMode::Dedicated => mesh_ingress::Mode::Dedicated,
+                LoadBalancerMode::Shared => mesh_ingress::Mode::Shared,
+            },
+            enforce_https: options.enforce_ingress_https,
+            ..mesh_ingress::Config::default()
+        },
+        gateway: mesh_gateway_api::Config::default(),
+        resolve,
+        lower: LowerConfig::default(),
+        fixed_addresses: options.address.clone(),
+    }
+}
+
+fn make_run_dir(run_dir: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(run_dir)
+        .with_context(|| format!("cannot make the run directory {}: set --run-dir", run_dir.display()))
+}
+
+fn proxy_binary(options: &ServeOptions) -> anyhow::Result<PathBuf> {
+    if let Some(binary) = &options.proxy_binary {
+        return Ok(binary.clone());
+    }
+    let own = std::env::current_exe().context("cannot tell where this program lies")?;
+    Ok(own.with_file_name("l7proxy"))
+}
+
+/// Finds or starts the proxy, and starts it again should its starter go.
+async fn keep_proxy(proxy: ProxyProcess) {
+    let mut every = tokio::time::interval(std::time::Duration::from_millis(500));
+    let mut complained = false;
+    loop {
+        every.tick().await;
+        let asked = proxy.clone();
+        match tokio::task::spawn_blocking(move || asked.ensure()).await {
+            Ok(Ok(Started::New)) => tracing::info!("proxy started"),
+            Ok(Ok(Started::Adopted)) => complained = false,
+            Ok(Err(error)) if !complained => {
+                tracing::error!("{error:#}");
+                complained = true;
+            }
+            _ => {}
+        }
+    }
+}

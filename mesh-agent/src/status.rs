@@ -1,0 +1,202 @@
+//! Objects with the status a cluster would show, made from conditions.
+//!
+//! Deciding rooms say what holds; here the times are added, and kept while a condition does not change, as
+//! whoever writes a status has to (`lastTransitionTime`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use mesh_k8s_api::{ObjectSet, Stored};
+use mesh_model::address::AddressAssignments;
+use mesh_model::l7::AttachedRoutes;
+use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, ObjectKey};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// Objects by kind, as `millrace get` prints them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Documents {
+    /// Lower-case kind to the objects of it that are ours, in name order.
+    pub(crate) by_kind: BTreeMap<&'static str, Vec<Value>>,
+}
+
+/// What there is to say, all at one moment.
+pub(crate) struct Known<'a> {
+    /// The objects.
+    pub(crate) objects: &'a ObjectSet,
+    /// Every condition of every object.
+    pub(crate) conditions: &'a [ConditionIntent],
+    /// Addresses that Ingresses and Gateways were given.
+    pub(crate) addresses: &'a AddressAssignments,
+    /// Routes of the Gateways' listeners.
+    pub(crate) attached: &'a [AttachedRoutes],
+}
+
+/// Makes documents and remembers since when each condition is what it is.
+#[derive(Default)]
+pub(crate) struct StatusWriter {
+    since: BTreeMap<ConditionId, (ConditionStatus, Timestamp)>,
+}
+
+/// What makes a condition the same one over time.
+type ConditionId = (ObjectKey, ConditionScope, String);
+
+impl StatusWriter {
+    /// Documents of every object that carries a condition, that is: of ours. Conditions that are gone are
+    /// forgotten.
+    pub(crate) fn documents(&mut self, known: &Known<'_>, now: Timestamp) -> Documents {
+        let mut since = BTreeMap::new();
+        let mut by_object: BTreeMap<&ObjectKey, Vec<(&ConditionIntent, Timestamp)>> = BTreeMap::new();
+        for condition in known.conditions {
+            let id = (condition.origin.object.clone(), condition.scope.clone(), condition.kind.clone());
+            let at = match self.since.get(&id) {
+                Some((status, at)) if *status == condition.status => *at,
+                _ => now,
+            };
+            since.insert(id, (condition.status, at));
+            by_object.entry(&condition.origin.object).or_default().push((condition, at));
+        }
+        self.since = since;
+        let mut documents = Documents::default();
+        for (object, conditions) in by_object {
+            let Some((kind, document)) = document(known, object, &conditions) else { continue };
+            documents.by_kind.entry(kind).or_default().push(document);
+        }
+        documents
+    }
+}
+
+fn document(
+    known: &Known<'_>,
+    key: &ObjectKey,
+    conditions: &[(&ConditionIntent, Timestamp)],
+) -> Option<(&'static str, Value)> {
+    let addresses = known.addresses.get(key).map_or(&[][..], Vec::as_slice);
+    let whole = || conditions_of(conditions, &ConditionScope::Object);
+    match key.kind.as_str() {
+        "Ingress" => {
+            let object = known.objects.ingresses.get(&key.name)?;
+            let status = json!({
+                "loadBalancer": {"ingress": addresses.iter().map(balancer_ingress).collect::<Vec<_>>()},
+                "conditions": whole(),
+            });
+            Some(("ingress", with_status(object, "networking.k8s.io/v1", "Ingress", status)))
+        }
+        "Gateway" => {
+            let object = known.objects.gateways.get(&key.name)?;
+            let listeners: Vec<Value> = known
+                .attached
+                .iter()
+                .filter(|attached| attached.listener.object == *key)
+                .map(|attached| listener_status(attached, conditions))
+                .collect();
+            let status = json!({
+                "addresses": addresses.iter().map(|a| json!({"type": "IPAddress", "value": a})).collect::<Vec<_>>(),
+                "conditions": whole(),
+                "listeners": listeners,
+            });
+            Some(("gateway", with_status(object, "gateway.networking.k8s.io/v1", "Gateway", status)))
+        }
+        "GatewayClass" => {
+            let object = known.objects.gateway_classes.get(&key.name.name)?;
+            let status = json!({"conditions": whole()});
+            Some((
+                "gatewayclass",
+                with_status(object, "gateway.networking.k8s.io/v1", "GatewayClass", status),
+            ))
+        }
+        "HTTPRoute" => {
+            let object = known.objects.http_routes.get(&key.name)?;
+            let status = json!({"parents": parents(conditions)});
+            Some(("httproute", with_status(object, "gateway.networking.k8s.io/v1", "HTTPRoute", status)))
+        }
+        _ => None,
+    }
+}
+
+fn balancer_ingress(address: &IpAddr) -> Value {
+    json!({"ip": address, "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443, "protocol": "TCP"}]})
+}
+
+fn listener_status(attached: &AttachedRoutes, conditions: &[(&ConditionIntent, Timestamp)]) -> Value {
+    let kinds: Vec<Value> = attached
+        .supported_kinds
+        .iter()
+        .map(|kind| json!({"group": "gateway.networking.k8s.io", "kind": kind}))
+        .collect();
+    let section = attached.listener.section.clone();
+    json!({
+        "name": section.clone(),
+        "attachedRoutes": attached.count,
+        "supportedKinds": kinds,
+        "conditions": conditions_of(conditions, &ConditionScope::Listener(section)),
+    })
+}
+
+fn parents(conditions: &[(&ConditionIntent, Timestamp)]) -> Vec<Value> {
+    let mut by_parent: BTreeMap<&ConditionScope, Value> = BTreeMap::new();
+    for (condition, _) in conditions {
+        let ConditionScope::Parent(parent) = &condition.scope else { continue };
+        by_parent.entry(&condition.scope).or_insert_with(|| {
+            let mut reference = Map::new();
+            reference.insert("group".to_owned(), json!(parent.object.group));
+            reference.insert("kind".to_owned(), json!(parent.object.kind));
+            reference.insert("namespace".to_owned(), json!(parent.object.name.namespace));
+            reference.insert("name".to_owned(), json!(parent.object.name.name));
+            reference.extend(parent.section.as_ref().map(|s| ("sectionName".to_owned(), json!(s))));
+            reference.extend(parent.port.map(|p| ("port".to_owned(), json!(p))));
+            json!({
+                "parentRef": reference,
+                "controllerName": parent.controller,
+                "conditions": conditions_of(conditions, &condition.scope),
+            })
+        });
+    }
+    by_parent.into_values().collect()
+}
+
+/// Conditions of one part. Of several with one type (found by different stages) the worst is shown.
+fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scope: &ConditionScope) -> Vec<Value> {
+    let mut by_type: BTreeMap<&str, &(&ConditionIntent, Timestamp)> = BTreeMap::new();
+    for entry in conditions.iter().filter(|(condition, _)| condition.scope == *scope) {
+        by_type
+            .entry(&entry.0.kind)
+            .and_modify(|shown| {
+                if shown.0.status == ConditionStatus::True {
+                    *shown = entry;
+                }
+            })
+            .or_insert(entry);
+    }
+    let shown = by_type.into_values().map(|(condition, since)| {
+        let mut message = condition.message.clone();
+        if condition.status != ConditionStatus::True && !condition.origin.source.is_empty() {
+            message = format!("{}: {message}", condition.origin.source);
+        }
+        json!({
+            "type": condition.kind,
+            "status": condition.status,
+            "reason": condition.reason,
+            "message": message,
+            "observedGeneration": condition.origin.generation,
+            "lastTransitionTime": since.to_string(),
+        })
+    });
+    shown.collect()
+}
+
+/// The object as it was read, its own status replaced.
+fn with_status<T: Serialize>(object: &Stored<T>, api_version: &str, kind: &str, status: Value) -> Value {
+    let mut document = serde_json::to_value(&object.object).unwrap_or_default();
+    if let Value::Object(fields) = &mut document {
+        fields.insert("apiVersion".to_owned(), json!(api_version));
+        fields.insert("kind".to_owned(), json!(kind));
+        fields.insert("status".to_owned(), status);
+        if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
+            metadata.insert("generation".to_owned(), json!(object.generation));
+            metadata.insert("uid".to_owned(), json!(object.uid));
+        }
+    }
+    document
+}
