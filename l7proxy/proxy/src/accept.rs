@@ -98,10 +98,13 @@ async fn establish(
     };
     let listener = listener.clone();
     drop(snapshot);
-    // Nothing was asked for yet, so nothing is lost when the listener goes away meanwhile.
+    // When the listener goes away meanwhile: its client may have sent a request that is under way still.
     let ready = tokio::select! {
         ready = get_ready(&core, &listener, stream) => ready?,
-        _ = draining.wait_for(|draining| *draining) => None,
+        () = async {
+            let _ = draining.wait_for(|draining| *draining).await;
+            tokio::time::sleep(codec::LAST_REQUEST_WITHIN).await;
+        } => None,
     };
     let Some((selected, protocol)) = ready else { return Ok(()) };
     let Selected { mut io, chain, tls, server_name, .. } = selected;

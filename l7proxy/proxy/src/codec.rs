@@ -8,7 +8,7 @@
 mod downstream;
 mod upstream;
 
-pub(crate) use self::downstream::serve;
+pub(crate) use self::downstream::{LAST_REQUEST_WITHIN, serve};
 pub(crate) use self::upstream::{Exchange, Http2Sender, SendError, Sender, handshake_http1, handshake_http2};
 
 /// The body of a message that comes in, from either side.

@@ -171,10 +171,15 @@ impl Clocks<'_> {
     }
 }
 
+/// How long an idle HTTP/1 connection that is to end waits for a request that may be under way.
+pub(crate) const LAST_REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
 /// What one turn of the loop saw.
 enum Turn {
     Ended(Result<(), hyper::Error>),
     HeadBegan,
+    /// The request that an ending connection waited for.
+    LastRequest,
     Finish,
     Clock,
 }
@@ -196,8 +201,9 @@ async fn drive(
         heads_are_bytes: protocol == Protocol::Http1,
     };
     let mut finishing = false;
+    let mut last_request: Option<Instant> = None;
     loop {
-        let next = clocks.next();
+        let next = clocks.next().into_iter().chain(last_request).min();
         let clock = async {
             match next {
                 Some(next) => tokio::time::sleep_until(next.into()).await,
@@ -206,6 +212,9 @@ async fn drive(
         };
         let codec = poll_fn(|cx| match served.as_mut().poll(cx) {
             Poll::Ready(ended) => Poll::Ready(Turn::Ended(ended)),
+            Poll::Pending if last_request.is_some() && connection.active.get() > 0 => {
+                Poll::Ready(Turn::LastRequest)
+            }
             Poll::Pending if clocks.head_began() => Poll::Ready(Turn::HeadBegan),
             Poll::Pending => Poll::Pending,
         });
@@ -213,8 +222,8 @@ async fn drive(
             biased;
             turn = codec => turn,
             // Also when the sender is gone: its listener is.
-            _ = draining.wait_for(|draining| *draining), if !finishing => Turn::Finish,
-            () = connection.wake.notified(), if !finishing => Turn::Finish,
+            _ = draining.wait_for(|draining| *draining), if !finishing && last_request.is_none() => Turn::Finish,
+            () = connection.wake.notified(), if !finishing && last_request.is_none() => Turn::Finish,
             () = clock => Turn::Clock,
         };
         match turn {
@@ -226,6 +235,23 @@ async fn drive(
                 return;
             }
             Turn::HeadBegan => {}
+            // Closing an idle HTTP/1 connection now would lose a request that its client has just sent: it
+            // has no way to know that nobody read it. One more answer tells it, by `connection: close`.
+            // HTTP/2 says in its GOAWAY which streams were read.
+            Turn::Finish if protocol == Protocol::Http1 && connection.active.get() == 0 => {
+                connection.close_after_requests();
+                last_request = Some(Instant::now() + LAST_REQUEST_WITHIN);
+            }
+            Turn::LastRequest => {
+                last_request = None;
+                finishing = true;
+                served.as_mut().finish();
+            }
+            Turn::Clock if last_request.is_some_and(|until| until <= Instant::now()) => {
+                last_request = None;
+                finishing = true;
+                served.as_mut().finish();
+            }
             Turn::Finish => {
                 finishing = true;
                 connection.close_after_requests();
