@@ -89,7 +89,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         None => None,
     };
     let view = Arc::new(View {
-        state: ArcSwap::from_pointee(State::default()),
+        state: ArcSwap::from_pointee(State::starting()),
         database: database.clone(),
         cache: cache.clone(),
         server: handle.clone(),

@@ -41,7 +41,7 @@ impl PartHealth {
 }
 
 /// The state of one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     /// Objects with their status.
     pub(crate) documents: Documents,
@@ -49,6 +49,14 @@ pub(crate) struct State {
     pub(crate) parts: Vec<PartHealth>,
     /// What is wrong with manifests and objects, for people.
     pub(crate) problems: Vec<String>,
+}
+
+impl State {
+    /// Before the first objects were taken.
+    pub(crate) fn starting() -> Self {
+        let parts = vec![PartHealth::degraded("manifests", "the agent has just started and not read them yet")];
+        Self { documents: Documents::default(), parts, problems: Vec::new() }
+    }
 }
 
 /// Everything that can be looked at from outside.
