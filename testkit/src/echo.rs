@@ -94,7 +94,8 @@ async fn answer(
     });
     let seen = json!({
         "pod": name,
-        "client": peer.ip(),
+        // On a socket of both families an IPv4 peer is a mapped address.
+        "client": peer.ip().to_canonical(),
         "clientPort": peer.port(),
         "address": local,
         "method": head.method.as_str(),

@@ -65,6 +65,8 @@ pub struct Stack {
     pub topology: Topology,
     cgroup: Cgroup,
     kept: bool,
+    /// Held while this process uses the prefix.
+    _lock: File,
 }
 
 impl Stack {
@@ -72,14 +74,23 @@ impl Stack {
     /// [`Self::start_agent`], so that manifests can be changed before. What an earlier run of this prefix left
     /// is taken down first. This process joins a cgroup of the stack's own: it counts as one of the node.
     pub fn create(options: StackOptions) -> anyhow::Result<Self> {
-        Self::take_down(&options)?;
+        let lock = lock(&options.prefix)?;
+        remove_leftovers(&options)?;
         mount_bpf_file_system()?;
         let folder = folder_of(&options);
         copy_folder(&options.manifests, &folder.join("manifests"))?;
         let cgroup = Cgroup::enter(&options.prefix)?;
         let topology = Topology::create(&options.prefix, options.pods)?;
-        let mut stack =
-            Self { options, folder, agent: None, backends: Vec::new(), topology, cgroup, kept: false };
+        let mut stack = Self {
+            options,
+            folder,
+            agent: None,
+            backends: Vec::new(),
+            topology,
+            cgroup,
+            kept: false,
+            _lock: lock,
+        };
         for number in 1..=stack.topology.pods.len() {
             let name = format!("pod{number}");
             let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, BACKEND_PORT));
@@ -89,19 +100,11 @@ impl Stack {
         Ok(stack)
     }
 
-    /// Takes down what a stack of this prefix left behind, by a crash or on purpose.
+    /// Takes down what a stack of this prefix left behind, by a crash or on purpose. An error while a process
+    /// uses it.
     pub fn take_down(options: &StackOptions) -> anyhow::Result<()> {
-        let folder = folder_of(options);
-        if folder.exists() {
-            cleanup(options, &folder)?;
-            let pids = fs::read_to_string(folder.join(PIDS)).unwrap_or_default();
-            pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| end_process(pid, &folder));
-        }
-        namespace::sweep(&format!("{}-", options.prefix))?;
-        cgroup::remove(&options.prefix)?;
-        let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(&options.prefix));
-        let _ = fs::remove_dir_all(&folder);
-        Ok(())
+        let _lock = lock(&options.prefix)?;
+        remove_leftovers(options)
     }
 
     /// The folder that the agent watches.
@@ -160,7 +163,10 @@ impl Stack {
     pub fn wait_ready(&self) -> anyhow::Result<()> {
         let ready = wait::until("the product is ready", READY_WITHIN, || {
             let status = self.ask("/v1/status")?;
-            ensure!(status["healthy"] == true, "status: {status}");
+            // Before the first objects are read, no part has anything to say.
+            let parts = status["parts"].as_array().cloned().unwrap_or_default();
+            let proxy_is_ok = parts.iter().any(|part| part["name"] == "proxy" && part["state"] == "ok");
+            ensure!(status["healthy"] == true && proxy_is_ok, "status: {status}");
             for kind in ["gateway", "ingress"] {
                 for object in self.objects(kind)? {
                     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -272,6 +278,29 @@ impl Drop for Stack {
         let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(&self.options.prefix));
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Two processes with one prefix would take down each other's world.
+fn lock(prefix: &str) -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join(format!("{prefix}.lock"));
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let outcome = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    outcome.with_context(|| format!("{prefix} is in use by another process"))?;
+    Ok(file)
+}
+
+fn remove_leftovers(options: &StackOptions) -> anyhow::Result<()> {
+    let folder = folder_of(options);
+    if folder.exists() {
+        cleanup(options, &folder)?;
+        let pids = fs::read_to_string(folder.join(PIDS)).unwrap_or_default();
+        pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| end_process(pid, &folder));
+    }
+    namespace::sweep(&format!("{}-", options.prefix))?;
+    cgroup::remove(&options.prefix)?;
+    let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(&options.prefix));
+    let _ = fs::remove_dir_all(&folder);
+    Ok(())
 }
 
 fn folder_of(options: &StackOptions) -> PathBuf {

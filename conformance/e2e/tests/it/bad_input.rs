@@ -79,7 +79,7 @@ fn a_key_of_another_certificate_is_refused() {
     let text = ingress("mixed", "mixed.example.com", "web-v1", "{number: 80}")
         .replace("  rules:", "  tls: [{hosts: [mixed.example.com], secretName: mixed}]\n  rules:");
     let text = format!("{}---\n{text}", mixed.secret("shop", "mixed"));
-    check(&plain(), &text, "ingress", &["shop/mixed", "match"]);
+    check(&plain(), &text, "ingress", &["shop/mixed", "is not the key"]);
 }
 
 #[test]

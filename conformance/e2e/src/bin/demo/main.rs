@@ -54,6 +54,9 @@ struct Run {
     /// Plain listeners on 127.0.0.1, as without root.
     #[arg(long)]
     plain: bool,
+    /// Prefix of the names of namespaces, folders and pins: two demos at one time need two.
+    #[arg(long, default_value = "mr-demo")]
+    prefix: String,
 }
 
 fn main() -> ExitCode {
@@ -79,7 +82,7 @@ fn demo(run: &Run) -> anyhow::Result<bool> {
         return plain::run(run);
     }
     let options = StackOptions {
-        prefix: "mr-demo".to_owned(),
+        prefix: run.prefix.clone(),
         programs: run.programs.clone(),
         bpf_object: run.bpf_object.clone(),
         manifests: run.manifests.clone(),

@@ -40,12 +40,21 @@ pub(crate) fn run(options: StackOptions, keep: bool) -> anyhow::Result<bool> {
     println!("{}", millrace(&stack, &["get", "ingress"])?);
     println!("{}", millrace(&stack, &["get", "gateway"])?);
 
+    let told = tell(&stack, &certificate);
+    if keep {
+        // Also when something is wrong: then there is something to look at.
+        keep_running(stack)?;
+    }
+    told
+}
+
+fn tell(stack: &Stack, certificate: &Certificate) -> anyhow::Result<bool> {
     let start = stack.counters()?;
     let mut story = Story::default();
-    north_south(&stack, &mut story, &certificate)?;
-    gateway(&stack, &mut story)?;
-    east_west(&stack, &mut story)?;
-    edit(&stack, &mut story)?;
+    north_south(stack, &mut story, certificate)?;
+    gateway(stack, &mut story)?;
+    east_west(stack, &mut story)?;
+    edit(stack, &mut story)?;
 
     println!("\nThe kernel's counters, before and after:");
     for (name, after) in stack.counters()? {
@@ -54,11 +63,7 @@ pub(crate) fn run(options: StackOptions, keep: bool) -> anyhow::Result<bool> {
             println!("  {name:<30} {before:>6} {after:>6}");
         }
     }
-    let well = story.end();
-    if keep {
-        keep_running(stack)?;
-    }
-    Ok(well)
+    Ok(story.end())
 }
 
 /// Runs `ask`, tells the answer and what the kernel counted, and returns both.
@@ -214,16 +219,17 @@ fn keep_running(mut stack: Stack) -> anyhow::Result<()> {
     let gateway = stack.address_of("gateway", GATEWAY, true)?;
     let millrace = stack.program("millrace");
     let run_dir = stack.run_dir();
+    let (client, pod) = (stack.topology.client.name(), stack.pod(1).name());
     println!("\nEverything is left running. To try:");
-    println!("  ip netns exec mr-demo-client curl -s -H 'Host: hello.example.com' http://{ingress}/");
+    println!("  ip netns exec {client} curl -s -H 'Host: hello.example.com' http://{ingress}/");
     println!(
-        "  ip netns exec mr-demo-client curl -sk --resolve shop.example.com:443:{ingress} https://shop.example.com/catalog"
+        "  ip netns exec {client} curl -sk --resolve shop.example.com:443:{ingress} https://shop.example.com/catalog"
     );
-    println!("  ip netns exec mr-demo-client curl -s -H 'Host: gw.example.com' http://{gateway}/v2/shoes");
-    println!("  ip netns exec mr-demo-pod1 curl -s http://{}/", CATALOG[0]);
+    println!("  ip netns exec {client} curl -s -H 'Host: gw.example.com' http://{gateway}/v2/shoes");
+    println!("  ip netns exec {pod} curl -s http://{}/", CATALOG[0]);
     println!("A shell that is to count as a process of this node joins its cgroup first:");
     println!("  echo $$ > {}/cgroup.procs", stack.cgroup().display());
-    println!("  ip netns exec mr-demo-pod1 curl -s http://{}/", PLAIN[0]);
+    println!("  ip netns exec {pod} curl -s http://{}/", PLAIN[0]);
     println!(
         "Edit {}/{MESH_MANIFEST} and ask again. What the agent thinks of it:",
         stack.manifests().display()
