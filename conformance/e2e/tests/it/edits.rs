@@ -9,7 +9,7 @@ use mesh_testkit::wait;
 use crate::fixture::{at, get, open, serving};
 
 const CATALOG: &str = "10.96.0.20";
-const EDITS: usize = 60;
+const EDITS: usize = 200;
 /// From the moment a file is in place to the first answer made from it.
 const SERVED_WITHIN: Duration = Duration::from_millis(50);
 

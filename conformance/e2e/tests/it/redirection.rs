@@ -31,7 +31,7 @@ fn kernel_a_client_reaches_ingress_addresses_that_the_node_does_not_own() {
             counted(stack, "redirected_tc_new", || get(client, to, "hello.example.com", "/x"));
         let seen = answer.json();
         assert_eq!((seen["pod"].as_str(), redirected), (Some("pod1"), 1));
-        assert_eq!(seen["client"], if v4 { NODE_V4.to_string() } else { NODE_V6.to_string() });
+        assert!(is_of_the_node(&seen["client"]), "north-south the node asks the backend: {seen}");
         wait::until("the access log has the dialled address", Duration::from_secs(3), || {
             let log = stack.log("access.log");
             ensure!(log.contains(&format!("\"downstream_local_address\":\"{to}\"")), "{log}");
@@ -118,7 +118,7 @@ fn kernel_a_service_that_asks_for_it_sees_the_nodes_address_instead_of_the_pods(
     let pod = &world.stack.topology.pods[0];
     let seen = get(&pod.namespace, at(CATALOG[0], 80), "catalog", "/").json();
     assert_eq!(seen["headers"]["x-mesh"][0], "millrace");
-    assert_eq!(seen["client"], NODE_V4.to_string());
+    assert!(is_of_the_node(&seen["client"]), "{seen}");
     assert_eq!(seen["headers"]["x-forwarded-for"][0], pod.v4.to_string());
 }
 
@@ -165,8 +165,18 @@ fn kernel_without_the_programs_nothing_reaches_the_proxy() {
         (&world.stack.topology.pods[0].namespace, at(CATALOG[0], 80)),
         (&world.stack.topology.pods[0].namespace, at(PLAIN[0], 80)),
     ] {
-        assert!(from.connect(to).is_err(), "{} still reaches {to}", from.name());
+        // The kernel takes a link off a moment after its last holder is gone.
+        wait::until("nobody answers", Duration::from_secs(5), || {
+            ensure!(from.connect(to).is_err(), "{} still reaches {to}", from.name());
+            Ok(())
+        })
+        .expect("without the programs the address is nobody's");
     }
+}
+
+/// Which family the proxy takes to a backend of both is its own affair.
+fn is_of_the_node(client: &serde_json::Value) -> bool {
+    [NODE_V4.to_string(), NODE_V6.to_string()].iter().any(|own| client == own.as_str())
 }
 
 #[test]
