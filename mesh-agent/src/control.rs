@@ -25,8 +25,8 @@ use crate::programmed::{self, ProxyListeners};
 use crate::status::{Known, StatusWriter};
 use crate::view::{PartHealth, State, View};
 
-/// How long the kernel may take to let go of a frontend before the proxy is told anyway.
-const LET_GO_WITHIN: Duration = Duration::from_millis(100);
+/// How long the kernel's tables may take to follow before the loop goes on without them.
+const KERNEL_WITHIN: Duration = Duration::from_millis(100);
 
 /// Tables that the loop writes, and who carries them to the kernel.
 pub(crate) struct Kernel {
@@ -97,12 +97,16 @@ impl Control {
                 self.node.borrow_and_update().addresses.iter().map(|(_, address)| *address).collect();
             if folder.revision > 0 && (objects_changed || now_own != own_addresses) {
                 own_addresses = now_own;
-                derived = derive(&folder.objects, &own_addresses, &derived.addresses, &self.config);
+                derived = derive(&folder.objects, &own_addresses, &derived, &self.config);
+                // What is not asked for any more may come back before the proxy has let go of it.
+                let listeners = &derived.effective.listeners;
+                proxy.accepted.retain(|name| listeners.iter().any(|listener| listener.name == *name));
                 self.hand_on(&derived, &proxy, &own_addresses).await;
             }
             let progress = progress.borrow_and_update().clone();
             if self.take_proxy(&progress, &mut proxy) {
-                self.write_kernel(&derived, &proxy, &own_addresses);
+                let revision = self.write_kernel(&derived, &proxy, &own_addresses);
+                self.wait_for_kernel(revision).await;
             }
             self.show(&folder, &derived, &proxy, &progress, &mut writer);
         }
@@ -110,11 +114,7 @@ impl Control {
 
     async fn hand_on(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) {
         let revision = self.write_kernel(derived, proxy, own);
-        if let (Some(kernel), Some(revision)) = (&self.kernel, revision)
-            && !kernel.frontend_reconciler.reached(revision, LET_GO_WITHIN).await
-        {
-            tracing::warn!("the kernel's service map is slow to follow; the proxy is told now");
-        }
+        self.wait_for_kernel(revision).await;
         let published = self.cache.publish(derived.resources.clone());
         if published.changed + published.removed > 0 {
             tracing::info!(
@@ -126,13 +126,25 @@ impl Control {
         }
     }
 
+    /// Waits until the kernel has what was just written, or for a while: what is told next, to the proxy or
+    /// in a status, should be true of the kernel too.
+    async fn wait_for_kernel(&self, revision: Option<u64>) {
+        let (Some(kernel), Some(revision)) = (&self.kernel, revision) else { return };
+        let [routes, rules] = &kernel.route_reconcilers;
+        for reconciler in [&kernel.frontend_reconciler, routes, rules] {
+            if !reconciler.reached(revision, KERNEL_WITHIN).await {
+                tracing::warn!("the kernel's tables are slow to follow");
+            }
+        }
+    }
+
     /// Writes the kernel's tables: all frontends but those whose listener the proxy does not serve yet.
     /// Returns the revision to wait for when something changed.
     fn write_kernel(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) -> Option<u64> {
         let kernel = self.kernel.as_ref()?;
         let mut served = derived.effective.frontends.clone();
         served.retain(|frontend| proxy.accepted.contains(&frontend.listener));
-        let frontends = desired_frontends(&derived.services, &derived.backends, &served);
+        let frontends = desired_frontends(&derived.ingested.services, &derived.ingested.backends, &served);
         let proxied = proxied_addresses(&derived.effective);
         let changed = self.database.write(|txn| {
             let mut changed = txn.replace(kernel.frontends, frontends);
@@ -150,10 +162,11 @@ impl Control {
         (changed > 0).then(|| self.database.snapshot().revision())
     }
 
-    /// Takes over what the connected proxies serve and refuse; true when it changed. Without a proxy the
-    /// last word stands: its sockets are still open and connections wait in them.
+    /// Takes over what the connected proxies serve and refuse; true when it changed. Until all of them have
+    /// answered everything, the last word stands: what they still have may be on its way out. The same
+    /// without a proxy: its sockets are still open and connections wait in them.
     fn take_proxy(&self, progress: &Progress, proxy: &mut ProxyListeners) -> bool {
-        if progress.clients() == 0 {
+        if !progress.is_settled(self.cache.snapshot().revision()) {
             return false;
         }
         let mut accepted: Option<BTreeSet<String>> = None;
@@ -169,12 +182,7 @@ impl Control {
             let reasons = listeners.rejected.iter().map(|(name, nack)| (name.clone(), nack.message.clone()));
             refused.extend(reasons);
         }
-        let Some(mut accepted) = accepted else { return false };
-        // A proxy that has not answered everything yet, such as one that just started, still learns what
-        // it serves: nothing is taken from it on the way.
-        if !progress.is_settled(self.cache.snapshot().revision()) {
-            accepted.extend(proxy.accepted.iter().cloned());
-        }
+        let Some(accepted) = accepted else { return false };
         let now = ProxyListeners { accepted, refused };
         let changed = now != *proxy;
         *proxy = now;

@@ -107,6 +107,10 @@ impl Datapath {
             return PartHealth::degraded("datapath", fix);
         }
         let threads = state.sockets.len() / 2;
+        if threads == 0 {
+            let detail = "the proxy has not opened its sockets yet: see proxy.log in the run directory";
+            return PartHealth::degraded("datapath", detail);
+        }
         PartHealth::ok("datapath", format!("on {}; {threads} proxy threads", devices.join(", ")))
     }
 

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use mesh_control_loadbalancer::{AssignConfig, assign};
 use mesh_k8s_api::ObjectSet;
+use mesh_k8s_ingest::{Ingested, reingest};
 use mesh_model::address::AddressAssignments;
 use mesh_model::l7::{AttachedRoutes, Fragments};
-use mesh_model::service::{BackendIndex, ServiceIndex};
 use mesh_model::{ConditionIntent, Note};
 use mesh_xds::lower::{LowerConfig, lower};
 use mesh_xds::resolve::{Effective, ResolveConfig, resolve};
@@ -33,10 +33,10 @@ pub(crate) struct DeriveConfig {
 /// Everything that follows from the objects.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Derived {
-    /// Services.
-    pub(crate) services: ServiceIndex,
-    /// Their backends.
-    pub(crate) backends: BackendIndex,
+    /// The objects.
+    pub(crate) objects: ObjectSet,
+    /// Services, their backends, certificates and pools.
+    pub(crate) ingested: Ingested,
     /// Listeners, routes and clusters that agree.
     pub(crate) effective: Effective,
     /// For the proxy.
@@ -53,16 +53,17 @@ pub(crate) struct Derived {
     pub(crate) fragments: Fragments,
 }
 
-/// Same input, same output. `own_addresses` are the node's; `previous` keeps given addresses in place.
+/// Same input, same output. `own_addresses` are the node's; `last` keeps given addresses in place and saves
+/// parsing what did not change.
 pub(crate) fn derive(
     objects: &ObjectSet,
     own_addresses: &[IpAddr],
-    previous: &AddressAssignments,
+    last: &Derived,
     config: &DeriveConfig,
 ) -> Derived {
-    let ingested = mesh_k8s_ingest::ingest(objects);
-    let mut conditions = ingested.conditions;
-    let mut notes = ingested.notes;
+    let ingested = reingest(objects, (&last.objects, &last.ingested));
+    let mut conditions = ingested.conditions.clone();
+    let mut notes = ingested.notes.clone();
 
     let ingress_input =
         mesh_ingress::Input { objects, services: &ingested.services, certificates: &ingested.certificates };
@@ -86,7 +87,7 @@ pub(crate) fn derive(
 
     let assign_config =
         AssignConfig { fixed: config.fixed_addresses.clone(), node: one_of_each_family(own_addresses) };
-    let assigned = assign(&fragments.claims, &ingested.pools, previous, &assign_config);
+    let assigned = assign(&fragments.claims, &ingested.pools, &last.addresses, &assign_config);
     conditions.extend(assigned.conditions);
     notes.extend(assigned.notes);
 
@@ -95,8 +96,8 @@ pub(crate) fn derive(
     let resources = lower(&effective, &ingested.backends, &ingested.certificates, &config.lower);
 
     Derived {
-        services: ingested.services,
-        backends: ingested.backends,
+        objects: objects.clone(),
+        ingested,
         effective,
         resources,
         addresses: assigned.addresses,

@@ -124,8 +124,8 @@ fn is_free(port: u16) -> bool {
     v4.is_ok() && v6.as_ref().err().is_none_or(|error| !in_use(error))
 }
 
-/// The sockets of the redirect listener with the index each has in the kernel's socket map: two for each
-/// thread, IPv4 first.
+/// The sockets of the redirect listener with the index each has in the kernel's socket map, sorted by it: two
+/// for each thread, IPv4 first.
 pub(crate) fn by_thread(listeners: Vec<OpenListener>, ports: &[u16]) -> Vec<(u32, OwnedFd)> {
     let mut indexed = Vec::new();
     for open in listeners {
@@ -135,5 +135,6 @@ pub(crate) fn by_thread(listeners: Vec<OpenListener>, ports: &[u16]) -> Vec<(u32
         let thread = u32::try_from(thread).expect("threads are counted in 16 bits");
         indexed.extend(open.sockets.into_iter().take(1).map(|socket| (thread * 2 + family, socket)));
     }
+    indexed.sort_by_key(|(index, _)| *index);
     indexed
 }

@@ -54,7 +54,8 @@ pub(crate) struct State {
 impl State {
     /// Before the first objects were taken.
     pub(crate) fn starting() -> Self {
-        let parts = vec![PartHealth::degraded("manifests", "the agent has just started and not read them yet")];
+        let parts =
+            vec![PartHealth::degraded("manifests", "the agent has just started and not read them yet")];
         Self { documents: Documents::default(), parts, problems: Vec::new() }
     }
 }

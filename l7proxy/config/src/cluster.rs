@@ -90,8 +90,13 @@ pub struct Cluster {
 
 impl Cluster {
     /// An endpoint for one request; none if there is no usable one. `turn` belongs to the calling thread and
-    /// this cluster. Constant cost.
-    pub fn pick(&self, turn: &std::cell::Cell<u32>) -> Option<&Arc<Endpoint>> {
-        self.endpoints.pick(&self.settings, turn)
+    /// this cluster. Where the client's address is kept, `source` is that address: an endpoint of the other
+    /// family could not answer it, so it is taken only if there is no other. Constant cost.
+    pub fn pick(
+        &self,
+        turn: &std::cell::Cell<u32>,
+        source: Option<std::net::IpAddr>,
+    ) -> Option<&Arc<Endpoint>> {
+        self.endpoints.pick(&self.settings, turn, source)
     }
 }

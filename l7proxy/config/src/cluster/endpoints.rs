@@ -1,7 +1,7 @@
 //! A load assignment in the form that picks need.
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -41,19 +41,50 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 pub struct Endpoints {
     all: Vec<Arc<Endpoint>>,
-    /// Positions in `all` of those to use, each as often as its weight says, well mixed.
-    schedule: Vec<u32>,
+    /// Those to use.
+    schedules: Schedules,
     /// Positions in `all` of those to use, each once.
     usable: Vec<u32>,
-    /// The same for all of them, used under panic.
-    panic_schedule: Vec<u32>,
+    /// All of them, used under panic.
+    panic_schedules: Schedules,
+}
+
+/// Positions in `Endpoints::all`, each as often as its weight says, well mixed.
+#[derive(Debug, Default)]
+struct Schedules {
+    any: Vec<u32>,
+    /// Those of one family alone; empty unless there are endpoints of both.
+    v4: Vec<u32>,
+    v6: Vec<u32>,
+}
+
+impl Schedules {
+    fn new(all: &[Arc<Endpoint>], members: &[u32]) -> Self {
+        let (v4, v6): (Vec<u32>, Vec<u32>) =
+            members.iter().partition(|member| all[**member as usize].address.is_ipv4());
+        let any = schedule(all, members);
+        if v4.is_empty() || v6.is_empty() {
+            return Self { any, ..Self::default() };
+        }
+        Self { any, v4: schedule(all, &v4), v6: schedule(all, &v6) }
+    }
+
+    fn of(&self, source: Option<IpAddr>) -> &[u32] {
+        let preferred = match source {
+            Some(IpAddr::V4(_)) => &self.v4,
+            Some(IpAddr::V6(_)) => &self.v6,
+            None => &self.any,
+        };
+        if preferred.is_empty() { &self.any } else { preferred }
+    }
 }
 
 impl Endpoints {
     pub(crate) fn new(all: Vec<Arc<Endpoint>>) -> Self {
         let usable = usable(&all);
         let everyone: Vec<u32> = (0..all.len() as u32).collect();
-        Self { schedule: schedule(&all, &usable), panic_schedule: schedule(&all, &everyone), usable, all }
+        let (schedules, panic_schedules) = (Schedules::new(&all, &usable), Schedules::new(&all, &everyone));
+        Self { schedules, panic_schedules, usable, all }
     }
 
     /// All endpoints, usable or not.
@@ -61,9 +92,16 @@ impl Endpoints {
         &self.all
     }
 
-    pub(super) fn pick(&self, settings: &ClusterSettings, turn: &Cell<u32>) -> Option<&Arc<Endpoint>> {
+    /// One of the same family as `source`, where there is one.
+    pub(super) fn pick(
+        &self,
+        settings: &ClusterSettings,
+        turn: &Cell<u32>,
+        source: Option<IpAddr>,
+    ) -> Option<&Arc<Endpoint>> {
         let panic = self.usable.len() * 100 < self.all.len() * settings.panic_percent as usize;
-        let schedule = if panic { &self.panic_schedule } else { &self.schedule };
+        let schedules = if panic { &self.panic_schedules } else { &self.schedules };
+        let schedule = schedules.of(source);
         let size = u32::try_from(schedule.len()).ok().filter(|size| *size > 0)?;
         let at = |slot: u32| &self.all[schedule[slot as usize] as usize];
         match settings.balancing {

@@ -1,7 +1,7 @@
 //! Choices among endpoints.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,7 +40,7 @@ fn assigned(list: &[(u16, &str)], previous: Option<&Endpoints>) -> Endpoints {
 fn picks(settings: ClusterSettings, endpoints: Endpoints, count: usize) -> Vec<u16> {
     let cluster = Cluster { settings: Arc::new(settings), endpoints: Arc::new(endpoints) };
     let turn = Cell::new(0);
-    (0..count).filter_map(|_| cluster.pick(&turn).map(|endpoint| endpoint.address.port())).collect()
+    (0..count).filter_map(|_| cluster.pick(&turn, None).map(|endpoint| endpoint.address.port())).collect()
 }
 
 fn counts(picks: &[u16]) -> BTreeMap<u16, usize> {
@@ -115,4 +115,30 @@ fn request_counts_live_on_over_updates() {
     assert_eq!(after.all()[1].active.load(Ordering::Relaxed), 0);
     let same = assigned(&[(1, ""), (2, "")], Some(&before));
     assert!(Arc::ptr_eq(&same.all()[0], &before.all()[0]));
+}
+
+#[test]
+fn a_kept_source_gets_endpoints_of_its_own_family_where_there_are_any() {
+    let yaml = r#"{ "@type": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment, cluster_name: c,
+        endpoints: [ { lb_endpoints: [
+            { endpoint: { address: { socket_address: { address: 10.0.0.1, port_value: 1 } } } },
+            { endpoint: { address: { socket_address: { address: 10.0.0.2, port_value: 2 } } } },
+            { endpoint: { address: { socket_address: { address: "fd00::1", port_value: 3 } } } } ] } ] }"#;
+    let message: ClusterLoadAssignment =
+        mesh_xds_proto::decode(&json::decode_any_yaml(yaml).unwrap()).unwrap();
+    let both = Arc::new(compile_endpoints(&message, None, At::ROOT).unwrap());
+    let cluster = Cluster { settings: Arc::new(settings(Balancing::RoundRobin)), endpoints: both };
+    let turn = Cell::new(0);
+    let mut pick = |source: Option<&str>| {
+        let source = source.map(|text| text.parse().unwrap());
+        (0..3).map(|_| cluster.pick(&turn, source).unwrap().address.port()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(pick(Some("10.9.9.9")), BTreeSet::from([1, 2]));
+    assert_eq!(pick(Some("fd00::9")), BTreeSet::from([3]));
+    assert_eq!(pick(None), BTreeSet::from([1, 2, 3]));
+
+    let only_v4 = Arc::new(assigned(&[(1, "")], None));
+    let cluster = Cluster { settings: cluster.settings.clone(), endpoints: only_v4 };
+    let picked = cluster.pick(&turn, Some("fd00::9".parse().unwrap())).unwrap();
+    assert_eq!(picked.address.port(), 1, "one of the other family is better than none");
 }

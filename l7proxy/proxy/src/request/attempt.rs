@@ -70,7 +70,7 @@ impl Outgoing {
         let mut retries = Retries::new(forward.retry.as_ref(), &here);
         let mut fresh = false;
         loop {
-            let Some(endpoint) = cluster.pick(&here.turn) else {
+            let Some(endpoint) = cluster.pick(&here.turn, self.source) else {
                 here.counters().none_healthy.add(1);
                 return Err(Failure::NoHealthyUpstream);
             };
