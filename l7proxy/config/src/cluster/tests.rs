@@ -129,7 +129,7 @@ fn a_kept_source_gets_endpoints_of_its_own_family_where_there_are_any() {
     let both = Arc::new(compile_endpoints(&message, None, At::ROOT).unwrap());
     let cluster = Cluster { settings: Arc::new(settings(Balancing::RoundRobin)), endpoints: both };
     let turn = Cell::new(0);
-    let mut pick = |source: Option<&str>| {
+    let pick = |source: Option<&str>| {
         let source = source.map(|text| text.parse().unwrap());
         (0..3).map(|_| cluster.pick(&turn, source).unwrap().address.port()).collect::<BTreeSet<_>>()
     };
