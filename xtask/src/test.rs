@@ -104,7 +104,8 @@ fn count_kernel_tests() -> anyhow::Result<u32> {
 
 /// Runs tests and adds up the report. A run without a report is a failure: nothing was tested.
 fn run_tests(command: &mut Command) -> anyhow::Result<Tally> {
-    let report = process::target_dir().join("nextest/gate/junit.xml");
+    // The runner keeps its reports here whatever cargo's target folder is.
+    let report = process::root().join("target/nextest/gate/junit.xml");
     match fs::remove_file(&report) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot remove {}", report.display()));
