@@ -1,6 +1,7 @@
 //! The gate.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -41,7 +42,7 @@ const IS_KERNEL: &str = "test(/(^|::)kernel_/)";
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let wants = |name| options.suites.is_empty() || options.suites.contains(&name);
     // On a machine without a build cache the budgets of CI hold, not those of a suite.
-    let warm = process::target_dir().join("nextest").is_dir();
+    let warm = reports().is_dir();
     let mut total = Tally::default();
     if wants(Name::Lint) {
         total += LINT.run(warm, lint::run);
@@ -123,6 +124,11 @@ fn run_tests(command: &mut Command) -> anyhow::Result<Tally> {
         tally.failed += 1;
     }
     Ok(tally)
+}
+
+/// Where nextest keeps its reports: at the root, wherever cargo builds.
+fn reports() -> PathBuf {
+    process::root().join("target/nextest")
 }
 
 /// Totals of a JUnit report, and the lines by which tests said that they could not run; those ended well,
