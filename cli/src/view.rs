@@ -83,6 +83,15 @@ fn condition(conditions: &Value, kind: &str) -> String {
     }))
 }
 
+/// Whether a condition asks for attention. Most types are good when true; some are when false.
+fn is_bad(condition: &Value) -> bool {
+    let good = match condition["type"].as_str() {
+        Some("Conflicted" | "PartiallyInvalid") => "False",
+        _ => "True",
+    };
+    condition["status"] != good
+}
+
 fn ingress(object: &Value) -> Vec<String> {
     let spec = &object["spec"];
     let balancer = &object["status"]["loadBalancer"]["ingress"];
@@ -92,7 +101,7 @@ fn ingress(object: &Value) -> Vec<String> {
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|condition| condition["status"] != "True")
+        .filter(|condition| is_bad(condition))
         .map(|condition| format!("{}: {}", text(&condition["reason"]), text(&condition["message"])))
         .collect();
     let [namespace, name] = name(object);

@@ -105,16 +105,16 @@ impl Control {
             }
             let progress = progress.borrow_and_update().clone();
             if self.take_proxy(&progress, &mut proxy) {
-                let revision = self.write_kernel(&derived, &proxy, &own_addresses);
-                self.wait_for_kernel(revision).await;
+                self.write_kernel(&derived, &proxy, &own_addresses);
+                self.wait_for_kernel().await;
             }
             self.show(&folder, &derived, &proxy, &progress, &mut writer);
         }
     }
 
     async fn hand_on(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) {
-        let revision = self.write_kernel(derived, proxy, own);
-        self.wait_for_kernel(revision).await;
+        self.write_kernel(derived, proxy, own);
+        self.wait_for_kernel().await;
         let published = self.cache.publish(derived.resources.clone());
         if published.changed + published.removed > 0 {
             tracing::info!(
@@ -128,10 +128,16 @@ impl Control {
 
     /// Waits until the kernel has what was just written, or for a while: what is told next, to the proxy or
     /// in a status, should be true of the kernel too.
-    async fn wait_for_kernel(&self, revision: Option<u64>) {
-        let (Some(kernel), Some(revision)) = (&self.kernel, revision) else { return };
+    async fn wait_for_kernel(&self) {
+        let Some(kernel) = &self.kernel else { return };
+        let snapshot = self.database.snapshot();
         let [routes, rules] = &kernel.route_reconcilers;
-        for reconciler in [&kernel.frontend_reconciler, routes, rules] {
+        let waits = [
+            (&kernel.frontend_reconciler, snapshot.last_change(kernel.frontends)),
+            (routes, snapshot.last_change(kernel.routes)),
+            (rules, snapshot.last_change(kernel.rules)),
+        ];
+        for (reconciler, revision) in waits {
             if !reconciler.reached(revision, KERNEL_WITHIN).await {
                 tracing::warn!("the kernel's tables are slow to follow");
             }
@@ -139,17 +145,16 @@ impl Control {
     }
 
     /// Writes the kernel's tables: all frontends but those whose listener the proxy does not serve yet.
-    /// Returns the revision to wait for when something changed.
-    fn write_kernel(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) -> Option<u64> {
-        let kernel = self.kernel.as_ref()?;
+    fn write_kernel(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) {
+        let Some(kernel) = &self.kernel else { return };
         let mut served = derived.effective.frontends.clone();
         served.retain(|frontend| proxy.accepted.contains(&frontend.listener));
         let frontends = desired_frontends(&derived.ingested.services, &derived.ingested.backends, &served);
         let proxied = proxied_addresses(&derived.effective);
-        let changed = self.database.write(|txn| {
-            let mut changed = txn.replace(kernel.frontends, frontends);
-            changed += txn.replace(kernel.routes, desired_routes(&proxied, own, &kernel.routing));
-            changed += txn.replace(kernel.rules, desired_rules(&kernel.routing));
+        self.database.write(|txn| {
+            txn.replace(kernel.frontends, frontends);
+            txn.replace(kernel.routes, desired_routes(&proxied, own, &kernel.routing));
+            txn.replace(kernel.rules, desired_rules(&kernel.routing));
             txn.complete(kernel.routes, FILLED_BY_CONTROL);
             txn.complete(kernel.rules, FILLED_BY_CONTROL);
             // Without the proxy's word on its listeners the frontends that need it are not known, and
@@ -157,9 +162,7 @@ impl Control {
             if !proxy.accepted.is_empty() || derived.effective.frontends.is_empty() {
                 txn.complete(kernel.frontends, FILLED_BY_CONTROL);
             }
-            changed
         });
-        (changed > 0).then(|| self.database.snapshot().revision())
     }
 
     /// Takes over what the connected proxies serve and refuse; true when it changed. Until all of them have

@@ -73,7 +73,7 @@ fn document(
     conditions: &[(&ConditionIntent, Timestamp)],
 ) -> Option<(&'static str, Value)> {
     let addresses = known.addresses.get(key).map_or(&[][..], Vec::as_slice);
-    let whole = || conditions_of(conditions, &ConditionScope::Object);
+    let whole = || conditions_of(conditions, &[&ConditionScope::Object]);
     match key.kind.as_str() {
         "Ingress" => {
             let object = known.objects.ingresses.get(&key.name)?;
@@ -130,7 +130,7 @@ fn listener_status(attached: &AttachedRoutes, conditions: &[(&ConditionIntent, T
         "name": section.clone(),
         "attachedRoutes": attached.count,
         "supportedKinds": kinds,
-        "conditions": conditions_of(conditions, &ConditionScope::Listener(section)),
+        "conditions": conditions_of(conditions, &[&ConditionScope::Listener(section)]),
     })
 }
 
@@ -149,7 +149,9 @@ fn parents(conditions: &[(&ConditionIntent, Timestamp)]) -> Vec<Value> {
             json!({
                 "parentRef": reference,
                 "controllerName": parent.controller,
-                "conditions": conditions_of(conditions, &condition.scope),
+                // What is wrong with the whole route is wrong at each of its parents: there is no other place
+                // for it in the status of a route.
+                "conditions": conditions_of(conditions, &[&condition.scope, &ConditionScope::Object]),
             })
         });
     }
@@ -157,13 +159,13 @@ fn parents(conditions: &[(&ConditionIntent, Timestamp)]) -> Vec<Value> {
 }
 
 /// Conditions of one part. Of several with one type (found by different stages) the worst is shown.
-fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scope: &ConditionScope) -> Vec<Value> {
+fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scopes: &[&ConditionScope]) -> Vec<Value> {
     let mut by_type: BTreeMap<&str, &(&ConditionIntent, Timestamp)> = BTreeMap::new();
-    for entry in conditions.iter().filter(|(condition, _)| condition.scope == *scope) {
+    for entry in conditions.iter().filter(|(condition, _)| scopes.contains(&&condition.scope)) {
         by_type
             .entry(&entry.0.kind)
             .and_modify(|shown| {
-                if shown.0.status == ConditionStatus::True {
+                if !is_bad(shown.0) {
                     *shown = entry;
                 }
             })
@@ -171,7 +173,7 @@ fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scope: &Condition
     }
     let shown = by_type.into_values().map(|(condition, since)| {
         let mut message = condition.message.clone();
-        if condition.status != ConditionStatus::True && !condition.origin.source.is_empty() {
+        if is_bad(condition) && !condition.origin.source.is_empty() {
             message = format!("{}: {message}", condition.origin.source);
         }
         json!({
@@ -184,6 +186,15 @@ fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scope: &Condition
         })
     });
     shown.collect()
+}
+
+/// Whether a condition asks for somebody's attention. Most types are good when true; some are when false.
+fn is_bad(condition: &ConditionIntent) -> bool {
+    let good = match condition.kind.as_str() {
+        "Conflicted" | "PartiallyInvalid" | "OverlappingTLSConfig" => ConditionStatus::False,
+        _ => ConditionStatus::True,
+    };
+    condition.status != good
 }
 
 /// The object as it was read, its own status replaced.
@@ -200,3 +211,6 @@ fn with_status<T: Serialize>(object: &Stored<T>, api_version: &str, kind: &str, 
     }
     document
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,6 +154,12 @@ impl Snapshot {
         self.state(table).rows.len()
     }
 
+    /// Revision of the last change of this table that is still remembered: what to wait for with
+    /// [`crate::ReconcilerHandle::reached`]. A reconciler does not hear of other tables' changes.
+    pub fn last_change<R: Row>(&self, table: Table<R>) -> u64 {
+        self.state(table).changes.get_max().map_or(0, |(revision, _)| *revision)
+    }
+
     /// Whether every source of the table has said that its rows are there.
     pub fn is_complete<R: Row>(&self, table: Table<R>) -> bool {
         self.state(table).pending.is_empty()

@@ -71,7 +71,8 @@ impl ReconcilerHandle {
         self.status.clone()
     }
 
-    /// Waits until every change up to `revision` was tried, at most until `deadline`. True when it was.
+    /// Waits until every change up to `revision` was tried, at most until `deadline`. True when it was. The
+    /// revision has to be one at which this reconciler's table changed (`Snapshot::last_change`).
     pub async fn reached(&self, revision: u64, deadline: Duration) -> bool {
         let mut status = self.status.clone();
         let reached = status.wait_for(|status| status.revision >= revision);

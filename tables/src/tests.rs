@@ -172,3 +172,17 @@ async fn a_refused_row_is_tried_again_and_holds_back_no_other() {
     let tries = fake.lock().tries;
     assert!((3..10).contains(&tries), "tries back off: {tries}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reconciler_is_waited_for_by_the_last_change_of_its_own_table() {
+    let database = Arc::new(Database::new());
+    let (quiet, busy) = (database.add_table::<Pair>([]), database.add_table::<Pair>([]));
+    let fake = Arc::new(Mutex::new(Fake::default()));
+    let handle = Reconciler::start(database.clone(), quiet, Shared(fake), ReconcilerConfig::default());
+    database.write(|txn| txn.upsert(quiet, pair(1, 1)));
+    assert!(handle.reached(database.snapshot().last_change(quiet), Duration::from_millis(1)).await);
+    database.write(|txn| txn.upsert(busy, pair(1, 1)));
+    let last = database.snapshot().last_change(quiet);
+    assert!(last < database.snapshot().revision());
+    assert!(handle.reached(last, Duration::from_millis(1)).await, "another table's change is not waited for");
+}
