@@ -63,6 +63,10 @@ pub(crate) struct ServeOptions {
         default_value = "/usr/lib/millrace/millrace.o"
     )]
     pub(crate) bpf_object: PathBuf,
+    /// Take what the kernel can from this file (as `millrace dump plan` shows it) instead of asking the kernel:
+    /// what would be planned there.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) kernel_features: Option<PathBuf>,
     /// Root of the cgroup v2 hierarchy whose processes have their Service connections balanced. Found in
     /// the mounts when left out.
     #[arg(long, value_name = "DIR")]

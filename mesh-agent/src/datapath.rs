@@ -55,7 +55,10 @@ impl Datapath {
         proxy: ProxyProcess,
         ports: Vec<u16>,
     ) -> anyhow::Result<Self> {
-        let features = KernelFeatures::probe();
+        let features = match &options.kernel_features {
+            Some(file) => KernelFeatures::from_file(file).context("--kernel-features")?,
+            None => KernelFeatures::probe(),
+        };
         let config = DatapathConfig {
             pin_root: options.roots.pin_root.clone(),
             cgroup: options.cgroup.clone(),

@@ -15,6 +15,7 @@ mod serve;
 mod status;
 mod view;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
 /// Logs go to stderr; stdout stays free for what a command prints.
 fn start_logging(filter: &str, json: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if json { builder.json().init() } else { builder.with_target(false).init() }
 }

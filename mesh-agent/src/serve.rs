@@ -162,7 +162,11 @@ fn derive_config(options: &ServeOptions, ports: &[u16]) -> DeriveConfig {
         gateway: mesh_gateway_api::Config::default(),
         resolve,
         lower: LowerConfig::default(),
-        fixed_addresses: options.address.clone(),
+        // Plain listeners are here and nowhere else, whatever a pool has.
+        fixed_addresses: match ports.is_empty() {
+            true => vec![std::net::Ipv4Addr::LOCALHOST.into()],
+            false => options.address.clone(),
+        },
     }
 }
 

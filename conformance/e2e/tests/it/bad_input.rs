@@ -146,3 +146,54 @@ fn a_port_in_use_is_told_and_the_other_port_serves_on() {
     .expect("people are told");
     drop(taken);
 }
+
+/// What an agent says that is to redirect on a kernel with these features; it has to end by itself.
+fn refused_by_kernel(features: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = folder.path().join("kernel.json");
+    std::fs::write(&profile, features).expect("a file");
+    let output = std::process::Command::new(crate::fixture::programs().join("mesh-agent"))
+        .args(["--redirect", "on", "--start-proxy", "false", "--manifests"])
+        .arg(folder.path())
+        .arg("--run-dir")
+        .arg(folder.path().join("run"))
+        .arg("--kernel-features")
+        .arg(&profile)
+        .output()
+        .expect("the agent starts");
+    assert!(!output.status.success(), "it does not go on without");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A kernel without some things.
+fn kernel(sk_lookup: &str, bpffs: &str) -> String {
+    format!(
+        r#"{{"release": "5.8.0", "privileges": "present", "tcx": "present", "clsact": "present",
+            "sk_lookup": {sk_lookup}, "sockmap": "present", "sock_addr": "present", "ring_buffer": "present",
+            "btf": "present", "bpffs": {bpffs}, "cgroup2": ["/sys/fs/cgroup"]}}"#
+    )
+}
+
+#[test]
+fn a_missing_kernel_feature_is_named_with_what_to_do_and_what_serves_without_it() {
+    let absent = r#"{"absent": {"reason": "the kernel has no sk_lookup programs"}}"#;
+    let said = refused_by_kernel(&kernel(absent, r#"["/sys/fs/bpf"]"#));
+    for part in ["sk_lookup", "5.9", "--redirect=off"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn a_missing_bpf_file_system_is_named_with_the_command_that_mounts_it() {
+    let said = refused_by_kernel(&kernel(r#""present""#, "[]"));
+    for part in ["/sys/fs/bpf", "mount -t bpf"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
+fn all_that_a_kernel_lacks_is_told_at_once() {
+    let absent = r#"{"absent": {"reason": "the kernel has no sk_lookup programs"}}"#;
+    let said = refused_by_kernel(&kernel(absent, "[]"));
+    assert!(said.contains("sk_lookup") && said.contains("mount -t bpf"), "{said}");
+}

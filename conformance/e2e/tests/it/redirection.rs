@@ -82,6 +82,9 @@ fn kernel_without_a_pool_an_ingress_is_served_on_the_nodes_own_addresses() {
     for address in [NODE_V4.to_string(), NODE_V6.to_string()] {
         let answer = get(client, at(&address, 80), "hello.example.com", "/");
         assert_eq!(answer.json()["pod"], "pod1");
+        let stream = client.connect(at(&address, 443)).expect("a connection");
+        let mut connection = Connection::open(stream, &tls(&world.certificate)).expect("a TLS handshake");
+        assert_eq!(connection.get("shop.example.com", "/catalog").expect("an answer").json()["pod"], "pod3");
     }
 }
 
