@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_l7proxy_wire::default_run_dir;
 
 /// Shows what the agent of this node knows and does.
 #[derive(Debug, Parser)]
@@ -140,17 +141,6 @@ pub(crate) enum Output {
     Json,
     /// YAML.
     Yaml,
-}
-
-fn default_run_dir() -> PathBuf {
-    let user = rustix::process::geteuid();
-    if user.is_root() {
-        return PathBuf::from("/run/millrace");
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) => PathBuf::from(folder).join("millrace"),
-        None => PathBuf::from(format!("/tmp/millrace-{}", user.as_raw())),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_l7proxy_wire::default_run_dir;
 
 /// The node agent of Millrace: reads Kubernetes objects, configures the proxy over xDS and programs the
 /// kernel.
@@ -140,18 +141,6 @@ pub(crate) enum LoadBalancerMode {
     Dedicated,
     /// All Ingresses.
     Shared,
-}
-
-/// `/run/millrace` for root, a folder of the user's own otherwise.
-fn default_run_dir() -> PathBuf {
-    let user = rustix::process::geteuid();
-    if user.is_root() {
-        return PathBuf::from("/run/millrace");
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) => PathBuf::from(folder).join("millrace"),
-        None => PathBuf::from(format!("/tmp/millrace-{}", user.as_raw())),
-    }
 }
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {

@@ -1,9 +1,10 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mesh_l7proxy_wire::default_run_dir;
 
 /// The proxy of Millrace: takes the traffic that listeners and routes from an xDS server describe.
 ///
@@ -176,17 +177,6 @@ pub(crate) struct PortRange {
 impl PortRange {
     pub(crate) fn count(self) -> u64 {
         u64::from(self.high - self.low) + 1
-    }
-}
-
-fn default_run_dir() -> PathBuf {
-    let user = rustix::process::geteuid();
-    if user.is_root() {
-        return PathBuf::from("/run/millrace");
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) => Path::new(&folder).join("millrace"),
-        None => PathBuf::from(format!("/tmp/millrace-{}", user.as_raw())),
     }
 }
 

@@ -12,6 +12,7 @@
 mod channel;
 mod client;
 mod message;
+mod run_dir;
 mod sealed;
 
 pub use channel::{Channel, MAX_DESCRIPTORS, MAX_MESSAGE, Received};
@@ -20,4 +21,5 @@ pub use message::{
     Event, FromStarter, ListenSpec, ListenerInfo, Refusal, RefusalKind, Request, Response, Role,
     StarterStatus, ToStarter, Welcome, WorkerState, WorkerStatus,
 };
+pub use run_dir::default_run_dir;
 pub use sealed::{MAX_STORED, SealedError, read_sealed, sealed_memfd, verify_sealed};
