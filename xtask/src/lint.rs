@@ -70,7 +70,7 @@ fn dependencies() -> anyhow::Result<Tally> {
         .map(|home| home.join("advisory-dbs"));
     tally += match database {
         Some(folder) if folder.is_dir() => {
-            let mut check = deny(&["--disable-fetch"]);
+            let mut check = deny(&["--offline"]);
             Tally::one(process::status(check.arg("advisories"))?.success())
         }
         _ => Tally::skip(1, "advisories", "there is no copy of the advisory database on this machine"),

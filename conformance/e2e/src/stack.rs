@@ -112,6 +112,11 @@ impl Stack {
         self.folder.join("manifests")
     }
 
+    /// The manifests that were copied.
+    pub fn original_manifests(&self) -> &Path {
+        &self.options.manifests
+    }
+
     /// Writes a manifest as an editor does: a new file, moved over the old one.
     pub fn write_manifest(&self, name: &str, text: &str) -> anyhow::Result<()> {
         crate::manifest::replace(&self.manifests().join(name), text)
@@ -252,14 +257,15 @@ impl Stack {
         self.cgroup.path()
     }
 
-    /// Leaves everything running when dropped, to be taken down by [`Self::take_down`]. Backends go with
-    /// this process; `in_their_place` are processes that do their work from now on.
+    /// Leaves everything running when dropped, to be taken down by [`Self::take_down`]. From now on the agent
+    /// follows the original manifests, so that editing those shows. Backends go with this process; `in_their_place` are processes that do their work from now on.
     pub fn keep(&mut self, in_their_place: &[u32]) -> anyhow::Result<()> {
         let mut pids: Vec<String> = in_their_place.iter().map(u32::to_string).collect();
         if let Some(agent) = self.agent.take() {
             pids.push(agent.forget().to_string());
         }
         fs::write(self.folder.join(PIDS), pids.join("\n")).context("cannot note the processes")?;
+        link_folder(&self.options.manifests, &self.manifests())?;
         self.topology.keep();
         self.cgroup.keep();
         self.kept = true;
@@ -338,6 +344,23 @@ fn mount_bpf_file_system() -> anyhow::Result<()> {
         status.is_ok_and(|status| status.success()),
         "cannot mount the BPF file system at {BPF_FILE_SYSTEM}"
     );
+    Ok(())
+}
+
+/// Puts a link to each file of `from` in the place of its copy.
+fn link_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let from = fs::canonicalize(from).with_context(|| format!("cannot find {}", from.display()))?;
+    for entry in fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (copy, new) = (to.join(entry.file_name()), to.join(".link"));
+        if entry.file_type()?.is_dir() {
+            link_folder(&entry.path(), &copy)?;
+            continue;
+        }
+        std::os::unix::fs::symlink(entry.path(), &new)
+            .and_then(|()| fs::rename(&new, &copy))
+            .with_context(|| format!("cannot link {}", copy.display()))?;
+    }
     Ok(())
 }
 

@@ -232,7 +232,7 @@ fn keep_running(mut stack: Stack) -> anyhow::Result<()> {
     println!("  ip netns exec {pod} curl -s http://{}/", PLAIN[0]);
     println!(
         "Edit {}/{MESH_MANIFEST} and ask again. What the agent thinks of it:",
-        stack.manifests().display()
+        stack.original_manifests().display()
     );
     let program = millrace.get_args().last().unwrap_or_default().to_string_lossy().into_owned();
     println!("  {program} get httproute --run-dir {}", run_dir.display());
