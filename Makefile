@@ -18,4 +18,6 @@ test: rust ## Run the gate: format, lints, unit, golden, packet and namespace te
 	cargo xtask setup
 	cargo xtask test
 
-test-all: test ## Run everything; today that is the gate
+test-all: rust ## Run everything (today: the gate) and keep the outcome in conformance/reports
+	cargo xtask setup
+	cargo xtask test --report

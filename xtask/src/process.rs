@@ -81,3 +81,9 @@ pub(crate) fn cache_dir() -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
     base.unwrap_or_else(std::env::temp_dir).join("millrace")
 }
+
+/// The commit that is checked out, and whether files differ from it.
+pub(crate) fn describe_commit() -> String {
+    let described = output(command("git").args(["describe", "--always", "--abbrev=12", "--dirty"]));
+    described.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
+}

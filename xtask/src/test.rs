@@ -17,7 +17,16 @@ pub(crate) struct Options {
     /// Only these suites; all when left out.
     #[arg(value_enum)]
     suites: Vec<Name>,
+    /// Keep the outcome of each suite, with the commit, in conformance/reports/gate.txt.
+    #[arg(long)]
+    report: bool,
 }
+
+/// What a suite does.
+type Body = fn() -> anyhow::Result<Tally>;
+
+/// Where the last whole run is kept.
+const REPORT: &str = "conformance/reports/gate.txt";
 
 /// Suites by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -43,15 +52,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let wants = |name| options.suites.is_empty() || options.suites.contains(&name);
     // On a machine without a build cache the budgets of CI hold, not those of a suite.
     let warm = reports().is_dir();
+    let suites: [(Name, Suite, Body); 3] =
+        [(Name::Lint, LINT, lint::run), (Name::Unit, UNIT, unit), (Name::Kernel, KERNEL, kernel)];
     let mut total = Tally::default();
-    if wants(Name::Lint) {
-        total += LINT.run(warm, lint::run);
+    let mut report = format!("commit {}\n", process::describe_commit());
+    for (name, suite, body) in suites {
+        if wants(name) {
+            let tally = suite.run(warm, body);
+            report.push_str(&format!("{:<8} {tally}\n", suite.name));
+            total += tally;
+        }
     }
-    if wants(Name::Unit) {
-        total += UNIT.run(warm, unit);
-    }
-    if wants(Name::Kernel) {
-        total += KERNEL.run(warm, kernel);
+    report.push_str(&format!("{:<8} {total}\n", "all"));
+    if options.report {
+        fs::write(process::root().join(REPORT), report).with_context(|| format!("cannot write {REPORT}"))?;
     }
     println!("\n{total}");
     Ok(total.failed == 0)
