@@ -99,9 +99,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     if let Some(datapath) = &datapath {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
-    if options.start_proxy {
-        tokio::spawn(keep_proxy(proxy));
-    }
+    let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
     let control = Control {
         config: derive_config(options, &ports),
@@ -119,6 +117,10 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         () = control.run() => tracing::warn!("the manifests are no longer watched"),
         _ = terminate.recv() => tracing::info!("asked to stop; kernel and proxy serve on"),
         _ = interrupt.recv() => tracing::info!("asked to stop; kernel and proxy serve on"),
+    }
+    // Whoever stops the agent may stop the proxy next.
+    if let Some(keeper) = keeper {
+        keeper.abort();
     }
     let _ = stop_server.send(());
     let _ = serving.await;

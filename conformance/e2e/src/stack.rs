@@ -283,12 +283,20 @@ impl Drop for Stack {
         let _ = cleanup(&self.options, &self.folder);
         let _ = fs::remove_dir_all(Path::new(BPF_FILE_SYSTEM).join(&self.options.prefix));
         let _ = fs::remove_dir_all(&self.folder);
+        // The prefix of a test is its own, so nobody waits for its lock; a demo's lock file stays.
+        if self.options.prefix.starts_with("mrt-") {
+            let _ = fs::remove_file(lock_path(&self.options.prefix));
+        }
     }
 }
 
 /// Two processes with one prefix would take down each other's world.
+fn lock_path(prefix: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("{prefix}.lock"))
+}
+
 fn lock(prefix: &str) -> anyhow::Result<File> {
-    let path = std::env::temp_dir().join(format!("{prefix}.lock"));
+    let path = lock_path(prefix);
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     let outcome = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
     outcome.with_context(|| format!("{prefix} is in use by another process"))?;
@@ -298,9 +306,15 @@ fn lock(prefix: &str) -> anyhow::Result<File> {
 fn remove_leftovers(options: &StackOptions) -> anyhow::Result<()> {
     let folder = folder_of(options);
     if folder.exists() {
-        cleanup(options, &folder)?;
+        // The agent first: while it lives it would start the proxy anew.
         let pids = fs::read_to_string(folder.join(PIDS)).unwrap_or_default();
-        pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| end_process(pid, &folder));
+        let pids: Vec<u32> = pids.lines().filter_map(|line| line.parse().ok()).collect();
+        pids.iter().for_each(|pid| end_process(*pid, &folder));
+        wait::until("the processes end", Duration::from_secs(5), || {
+            ensure!(pids.iter().all(|pid| !is_ours(*pid, &folder)), "some of {pids:?} still run");
+            Ok(())
+        })?;
+        cleanup(options, &folder)?;
     }
     namespace::sweep(&format!("{}-", options.prefix))?;
     cgroup::remove(&options.prefix)?;
@@ -325,12 +339,17 @@ fn cleanup(options: &StackOptions, folder: &Path) -> anyhow::Result<()> {
 
 /// Ends a process that a kept stack noted, unless its number has gone to a stranger since.
 fn end_process(pid: u32, folder: &Path) {
-    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is_ours = String::from_utf8_lossy(&command_line).contains(&*folder.to_string_lossy());
+    let is_ours = is_ours(pid, folder);
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     if let (true, Some(pid)) = (is_ours, pid) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
+}
+
+/// Whether a process runs and was started for this folder.
+fn is_ours(pid: u32, folder: &Path) -> bool {
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command_line).contains(&*folder.to_string_lossy())
 }
 
 /// Machines without systemd come up without it.
