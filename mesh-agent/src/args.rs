@@ -94,7 +94,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) start_proxy: bool,
     /// Data threads of the proxy. One for each core when left out.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=128))]
     pub(crate) proxy_threads: Option<u16>,
     /// The user the proxy becomes when the agent is root.
     #[arg(long, value_name = "UID", default_value_t = 65532)]

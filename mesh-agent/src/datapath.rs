@@ -14,7 +14,7 @@ use mesh_ebpf_loader::{
     Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures, LoadConfig, plan,
 };
 use mesh_ebpf_maps::{ListenerPair, LoadBalancerMaps, PinnedMaps};
-use mesh_l7proxy_wire::StarterClient;
+use mesh_l7proxy_wire::{OpenListener, StarterClient};
 use mesh_xds::server::Progress;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -151,11 +151,13 @@ impl Datapath {
     /// Brings devices, addresses and sockets up to date. Blocks for some system calls, and for the starter's
     /// answer.
     fn bring_up_to_date(&self, node: &NodeState) {
+        // Asked before the lock is taken: whoever looks at the datapath does not wait for the starter.
+        let listeners = self.proxy.redirect_sockets().unwrap_or_default();
         let mut state = self.lock();
         let outcome = self
             .attach_devices(&mut state, node)
             .and_then(|()| write_node_addresses(&mut state.loaded, node))
-            .and_then(|()| self.take_sockets(&mut state));
+            .and_then(|()| self.take_sockets(&mut state, listeners));
         let trouble = outcome.err().map(|error| format!("{error:#}"));
         if trouble != state.trouble
             && let Some(trouble) = &trouble
@@ -193,8 +195,7 @@ impl Datapath {
 
     /// Gives the programs the proxy's sockets, once all threads have theirs. Without a proxy the sockets in
     /// the map are gone with it; nothing has to be taken out.
-    fn take_sockets(&self, state: &mut State) -> anyhow::Result<()> {
-        let Ok(listeners) = self.proxy.redirect_sockets() else { return Ok(()) };
+    fn take_sockets(&self, state: &mut State, listeners: Vec<OpenListener>) -> anyhow::Result<()> {
         let sockets = by_thread(listeners, &self.ports);
         if sockets.len() < self.ports.len() * 2 {
             return Ok(());

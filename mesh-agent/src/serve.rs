@@ -44,7 +44,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         Redirect::Auto => is_root,
     };
     let threads = match options.proxy_threads {
-        Some(threads) => threads.max(1),
+        Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64) as u16),
     };
     let proxy = ProxyProcess {

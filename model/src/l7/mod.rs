@@ -12,7 +12,6 @@ pub use expression::{EXPRESSION_SIZE_LIMIT, check_expression};
 pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerTls};
 pub use route::{
     Action, Forward, HeaderMatch, HeaderMutation, MatchPrecedence, PathMatch, PathRewrite, QueryMatch,
-    Redirect, RedirectPath, Respond, Rewrite, Route, RouteMatch, RouteParent, Rule, Timeouts, ValueMatch,
-    WeightedBackend,
+    Redirect, Respond, Rewrite, Route, RouteMatch, RouteParent, Rule, Timeouts, ValueMatch, WeightedBackend,
 };
 pub use translation::{AttachedRoutes, Fragments, Translation};

@@ -202,13 +202,10 @@ pub struct Redirect {
     /// Port; without one the scheme's well-known port when `scheme` is given, else the listener's.
     pub port: Option<u16>,
     /// Path.
-    pub path: Option<RedirectPath>,
+    pub path: Option<PathRewrite>,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
 }
-
-/// The path of a redirect.
-pub type RedirectPath = PathRewrite;
 
 /// An answer made here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
