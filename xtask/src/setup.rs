@@ -1,5 +1,6 @@
 //! Installing what is missing. Does nothing where everything is there.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::bail;
@@ -22,6 +23,9 @@ pub(crate) struct Options {
 
 /// Version of the linker for kernel programs.
 const BPF_LINKER: &str = "0.13.0";
+
+/// Where the system keeps the LLVM of its own compiler.
+const SYSTEM_LLVM: &str = "/usr/lib/llvm-22";
 
 /// A thing that has to be there.
 struct Need {
@@ -114,17 +118,21 @@ fn install_compiler() -> anyhow::Result<()> {
         }
         println!("setup: rustup cannot get a nightly with rust-src; taking the system's compiler");
     }
-    apt(&["rustc-web", "cargo-web", "rust-web-src", "llvm-22-dev"])
+    apt(&["rustc-web", "cargo-web", "rust-web-src"])
 }
 
-/// The linker has to be built against the LLVM of the compiler.
+/// The linker has to be built against the LLVM of the compiler. The system's compiler may have been there
+/// without it: it is asked for here and not beside the compiler.
 fn install_linker() -> anyhow::Result<()> {
     let mut install = process::cargo();
     install.args(["install", "bpf-linker", "--locked", "--version", BPF_LINKER]);
     if matches!(Toolchain::find(), Some(Toolchain::System(_))) {
+        if !Path::new(SYSTEM_LLVM).join("lib").is_dir() {
+            apt(&["llvm-22-dev"])?;
+        }
         install.args(["--no-default-features", "--features", "llvm-22"]);
         for variable in ["LLVM_PREFIX", "LLVM_SYS_221_PREFIX"] {
-            install.env(variable, "/usr/lib/llvm-22");
+            install.env(variable, SYSTEM_LLVM);
         }
     }
     process::run(&mut install)
