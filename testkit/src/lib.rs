@@ -7,6 +7,7 @@
 
 pub mod certificate;
 pub mod echo;
+pub mod envoy;
 pub mod http;
 pub mod namespace;
 pub mod process;

@@ -1,4 +1,5 @@
-//! Delta ADS over a unix socket: what the agent publishes, every proxy of the node gets.
+//! ADS over a unix socket, delta and state of the world: what the agent publishes, every proxy of the
+//! node gets.
 //!
 //! **In**: [`ResourceCache::publish`], requests. **Out**: responses with what differs,
 //! [`ServerHandle`] with acknowledgements and refusals. **Start reading** at `session.rs`: the order
@@ -10,6 +11,7 @@
 //! differs.
 
 mod cache;
+mod encoding;
 mod listen;
 pub(crate) mod rejection;
 mod service;
@@ -28,6 +30,7 @@ use tonic::transport;
 
 pub use cache::{Published, Resource, ResourceCache, ResourceSet, Resources, Snapshot};
 pub use listen::ListenError;
+pub use session::Protocol;
 pub use status::{ClientStatus, Progress, Rejection, ServerHandle, TypeStatus};
 pub use subscription::Nack;
 
@@ -48,7 +51,9 @@ pub struct ServerConfig {
     pub owner: Option<u32>,
     /// Users that may connect besides root and this process's own.
     pub allowed_uids: Vec<u32>,
-    /// Streams at a time.
+    /// Connections at a time; more are closed when they come. A proxy has one, with one stream.
+    pub max_connections: usize,
+    /// Streams at a time, over all connections.
     pub max_streams: usize,
     /// The largest request, in bytes.
     pub max_request_bytes: usize,
@@ -59,12 +64,13 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The defaults: own user and root, 64 streams, requests of 4 MiB, responses of 1 MiB.
+    /// The defaults: own user and root, 64 connections and streams, requests of 4 MiB, responses of 1 MiB.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
             owner: None,
             allowed_uids: Vec::new(),
+            max_connections: 64,
             max_streams: 64,
             max_request_bytes: 4 << 20,
             max_response_bytes: 1 << 20,
@@ -125,11 +131,14 @@ impl Server {
         let serving = transport::Server::builder()
             .max_concurrent_streams(4)
             .add_service(service)
-            .serve_with_incoming_shutdown(listen::admitted(listener, allowed), async move {
-                shutdown.await;
-                drop(stop);
-                drained.send_replace(true);
-            });
+            .serve_with_incoming_shutdown(
+                listen::admitted(listener, allowed, config.max_connections),
+                async move {
+                    shutdown.await;
+                    drop(stop);
+                    drained.send_replace(true);
+                },
+            );
         tokio::select! {
             served = serving => served,
             () = async {

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectI
 
 use super::{
     cache::{ResourceCache, Snapshot},
+    encoding::{Delta, Encoding, Received, StateOfTheWorld},
     rejection,
     session::{Session, SessionLimits},
     status::{Registration, ServerHandle},
@@ -38,9 +39,9 @@ impl AggregatedDiscoveryService for Service {
 
     async fn stream_aggregated_resources(
         &self,
-        _request: Request<Streaming<DiscoveryRequest>>,
+        request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("only DeltaAggregatedResources is served: set api_type DELTA_GRPC"))
+        self.open::<StateOfTheWorld>(request)
     }
 
     type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
@@ -49,14 +50,23 @@ impl AggregatedDiscoveryService for Service {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        self.open::<Delta>(request)
+    }
+}
+
+impl Service {
+    fn open<E: Encoding>(
+        &self,
+        request: Request<Streaming<E::Request>>,
+    ) -> Result<Response<Responses<E::Response>>, Status> {
         let permit = Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("as many streams as allowed are open"))?;
         let pid =
             request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred.as_ref()?.pid());
-        let client = ClientStream {
+        let client = ClientStream::<E> {
             requests: request.into_inner(),
-            registration: self.handle.register(pid, Session::new(self.limits)),
+            registration: self.handle.register(pid, Session::new(E::PROTOCOL, self.limits)),
             snapshots: self.cache.watch(),
             stopping: self.stopping.clone(),
             _permit: permit,
@@ -67,30 +77,30 @@ impl AggregatedDiscoveryService for Service {
     }
 }
 
-struct ClientStream {
-    requests: Streaming<DeltaDiscoveryRequest>,
+struct ClientStream<E: Encoding> {
+    requests: Streaming<E::Request>,
     registration: Registration,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     stopping: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl ClientStream {
+impl<E: Encoding> ClientStream<E> {
     /// The next response; `None` when the client closed its side or the server stops. May be
     /// dropped at any await: requests and snapshots are taken whole or not at all.
-    async fn next(mut self) -> Result<Option<(DeltaDiscoveryResponse, Self)>, Status> {
+    async fn next(mut self) -> Result<Option<(E::Response, Self)>, Status> {
         loop {
             let snapshot = self.snapshots.borrow_and_update().clone();
             let response = self.registration.state().session.next(&snapshot);
             if let Some(response) = response {
                 tracing::debug!(
                     type_url = response.type_url,
-                    revision = snapshot.revision(),
+                    revision = response.revision,
                     added = response.resources.len(),
-                    removed = response.removed_resources.len(),
+                    removed = response.removed.len(),
                     "response"
                 );
-                return Ok(Some((response, self)));
+                return Ok(Some((E::respond(response), self)));
             }
             // Requests that are here already may ask for more.
             let request = match self.requests.message().now_or_never() {
@@ -121,25 +131,26 @@ impl ClientStream {
         }
     }
 
-    fn receive(&mut self, mut request: DeltaDiscoveryRequest) -> Result<(), Status> {
+    fn receive(&mut self, request: E::Request) -> Result<(), Status> {
+        let Received { node, type_url, request } = E::receive(request);
         let mut state = self.registration.state();
-        if let Some(node) = request.node.take()
+        if let Some(node) = node
             && state.node_id.is_empty()
         {
             state.node_id = node.id.chars().take(MAX_NODE_ID_CHARS).collect();
             state.node_cluster = node.cluster.chars().take(MAX_NODE_ID_CHARS).collect();
-            tracing::info!(node = state.node_id, "proxy connected");
+            tracing::info!(node = state.node_id, protocol = E::PROTOCOL.name(), "proxy connected");
         }
         let nacked = request.error_detail.is_some();
         if let Some(error) = &request.error_detail {
             tracing::warn!(
                 node = state.node_id,
-                type_url = request.type_url,
+                type_url,
                 error = rejection::shortened(&error.message),
                 "proxy refused resources, its last good ones stay"
             );
         }
-        let received = state.session.receive(request);
+        let received = state.session.receive(&type_url, request);
         drop(state);
         if nacked {
             self.registration.nacked();

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{session::Session, subscription::Nack};
+use super::{
+    session::{Protocol, Session},
+    subscription::Nack,
+};
 
 /// One client, as of now.
 #[derive(Debug, Clone)]
@@ -18,6 +21,8 @@ pub struct ClientStatus {
     pub node_cluster: String,
     /// The process at the other end of the socket, where the kernel tells.
     pub pid: Option<i32>,
+    /// The variant of xDS that its stream speaks.
+    pub protocol: Protocol,
     /// When its stream was opened.
     pub since: Instant,
     /// The last revision of which it answered everything; zero before the first.
@@ -164,6 +169,7 @@ impl ClientRecord {
             node_id: state.node_id.clone(),
             node_cluster: state.node_cluster.clone(),
             pid: self.pid,
+            protocol: state.session.protocol(),
             since: self.since,
             settled: state.settled,
             types: state

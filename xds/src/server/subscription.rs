@@ -1,15 +1,20 @@
-//! What one client has and wants of one type: the state machine of incremental xDS, without I/O.
+//! What one client has and wants of one type: the state machine of both variants of xDS, without I/O.
 //!
-//! Follows <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#incremental-xds>.
+//! Follows <https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol>. The variants differ in
+//! how a client says what it wants ([`Interest`]) and in what a response holds ([`Delivery`]); what is
+//! compared, told, acknowledged and refused is the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use mesh_xds_proto::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use mesh_xds_proto::rpc::Status;
 
-use super::{cache::Resources, rejection};
+use super::{
+    cache::{Resource, Resources},
+    rejection,
+};
 
 /// A version that the client refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +25,52 @@ pub struct Nack {
     pub message: String,
 }
 
-/// One client's state for one type.
+/// A request about one type, whatever the encoding.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) interest: Interest,
+    /// The response that this answers; empty when it answers none.
+    pub(super) nonce: String,
+    /// Set when resources of that response are refused.
+    pub(super) error_detail: Option<Status>,
+    /// Name and version of what the client has from an earlier stream; read in the first request.
+    pub(super) held: Vec<(String, String)>,
+}
+
+/// What a request says about the wanted names. `*` is everything.
+#[derive(Debug)]
+pub(super) enum Interest {
+    /// These more, those no longer.
+    Changed { subscribe: Vec<String>, unsubscribe: Vec<String> },
+    /// All names, in place of those before.
+    Names(Vec<String>),
+}
+
+/// What a response holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// What differs, and the names of what is gone.
+    Differences,
+    /// Everything, always in one response: what is not in it is gone.
+    Whole,
+    /// What differs. What is gone cannot be told: the client drops it with what refers to it.
+    Parts,
+}
+
+/// The part of a response that a subscription decides.
 #[derive(Debug, Default)]
+pub(super) struct Content {
+    pub(super) resources: Vec<(String, Arc<Resource>)>,
+    pub(super) removed: Vec<String>,
+}
+
+/// One client's state for one type.
+#[derive(Debug)]
 pub(super) struct Subscription {
+    delivery: Delivery,
     requested: bool,
+    /// Without names in its first request, a client wants everything until it names something.
+    may_be_nameless: bool,
     wildcard: bool,
     /// It has asked for everything and not heard yet: it is answered even if there is nothing, or
     /// Envoy waits 15 s before it goes on to the next type.
@@ -31,6 +78,9 @@ pub(super) struct Subscription {
     names: BTreeSet<String>,
     /// What the client was told last. Bounded by what it asked for.
     told: BTreeMap<String, Told>,
+    /// With whole deliveries: what the last one held. What is gone has to be said again, as it was,
+    /// until everything that replaces it is in use.
+    delivered: Resources,
     in_flight: Option<InFlight>,
     pub(super) acked: BTreeMap<String, String>,
     pub(super) rejected: BTreeMap<String, Nack>,
@@ -62,36 +112,41 @@ struct Plan {
 }
 
 impl Subscription {
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self {
+            delivery,
+            requested: false,
+            may_be_nameless: true,
+            wildcard: false,
+            unanswered: false,
+            names: BTreeSet::new(),
+            told: BTreeMap::new(),
+            delivered: Resources::new(),
+            in_flight: None,
+            acked: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            planned_for: None,
+            plan: Plan::default(),
+            stale: false,
+        }
+    }
+
     /// Takes a request: a change of the subscription, an answer to a response, or both.
-    pub(super) fn receive(&mut self, request: DeltaDiscoveryRequest) {
-        self.answered(&request);
+    pub(super) fn receive(&mut self, request: Request) {
+        self.answered(&request.nonce, request.error_detail.as_ref());
         let first = !std::mem::replace(&mut self.requested, true);
-        // An old way to say `*`, only in the first request of a type.
-        if first && request.resource_names_subscribe.is_empty() && request.response_nonce.is_empty() {
-            self.subscribe_to_all();
-        }
-        for name in request.resource_names_subscribe {
-            self.stale = true;
-            if name == "*" {
-                self.subscribe_to_all();
-            } else {
-                // Who asks again is told again, whatever it had.
-                self.told.remove(&name);
-                self.names.insert(name);
+        let narrowed = match request.interest {
+            Interest::Changed { subscribe, unsubscribe } => {
+                // An old way to say `*`, only in the first request of a type.
+                if first && subscribe.is_empty() && request.nonce.is_empty() {
+                    self.subscribe_to_all();
+                }
+                self.change(subscribe, unsubscribe)
             }
-        }
-        let mut narrowed = false;
-        for name in request.resource_names_unsubscribe {
-            narrowed = true;
-            if name == "*" {
-                self.wildcard = false;
-                self.unanswered = false;
-            } else {
-                self.names.remove(&name);
-            }
-        }
+            Interest::Names(names) => self.replace(names),
+        };
         if first {
-            for (name, version) in request.initial_resource_versions {
+            for (name, version) in request.held {
                 self.acked.insert(name.clone(), version.clone());
                 self.told.insert(name, Told::Version(version));
             }
@@ -102,9 +157,64 @@ impl Subscription {
         }
     }
 
+    /// Whether the client wants less than before.
+    fn change(&mut self, subscribe: Vec<String>, unsubscribe: Vec<String>) -> bool {
+        for name in subscribe {
+            self.stale = true;
+            if name == "*" {
+                self.subscribe_to_all();
+            } else {
+                // Who asks again is told again, whatever it had.
+                self.told.remove(&name);
+                self.names.insert(name);
+            }
+        }
+        let narrowed = !unsubscribe.is_empty();
+        for name in unsubscribe {
+            if name == "*" {
+                self.unsubscribe_from_all();
+            } else {
+                self.names.remove(&name);
+            }
+        }
+        narrowed
+    }
+
+    /// Whether the client wants less than before. A request with an old nonce counts as well: requests
+    /// come in order, so its names are the newest there are.
+    fn replace(&mut self, names: Vec<String>) -> bool {
+        let mut names: BTreeSet<String> = names.into_iter().collect();
+        // Without a name it wants everything, as long as it has never named anything.
+        let everything = names.remove("*") || (self.may_be_nameless && names.is_empty());
+        self.may_be_nameless &= everything && names.is_empty();
+        if names == self.names && everything == self.wildcard {
+            return false;
+        }
+        self.stale = true;
+        // In a whole delivery what is missing is known to be missing; in others it cannot be told.
+        self.unanswered |= self.delivery == Delivery::Whole && !names.is_subset(&self.names);
+        match (everything, self.wildcard) {
+            (true, false) => self.subscribe_to_all(),
+            (false, true) => self.unsubscribe_from_all(),
+            _ => {}
+        }
+        self.names = names;
+        true
+    }
+
     fn subscribe_to_all(&mut self) {
         self.wildcard = true;
         self.unanswered = true;
+    }
+
+    fn unsubscribe_from_all(&mut self) {
+        self.wildcard = false;
+        self.unanswered = false;
+    }
+
+    /// The client needs this resource again although it has not changed.
+    pub(super) fn tell_again(&mut self, name: &str) {
+        self.stale |= self.told.remove(name).is_some();
     }
 
     fn forget_unwanted(&mut self) {
@@ -112,21 +222,19 @@ impl Subscription {
             return;
         }
         self.told.retain(|name, _| self.names.contains(name));
+        self.delivered.retain(|name, _| self.names.contains(name));
         self.acked.retain(|name, _| self.names.contains(name));
         self.rejected.retain(|name, _| self.names.contains(name));
     }
 
-    fn answered(&mut self, request: &DeltaDiscoveryRequest) {
+    fn answered(&mut self, nonce: &str, error_detail: Option<&Status>) {
         // An answer to anything but the last response says nothing new.
-        let Some(response) = self.in_flight.take_if(|response| response.nonce == request.response_nonce)
-        else {
-            return;
-        };
+        let Some(response) = self.in_flight.take_if(|response| response.nonce == nonce) else { return };
         for name in &response.removed {
             self.acked.remove(name);
             self.rejected.remove(name);
         }
-        let mut refused = match &request.error_detail {
+        let mut refused = match error_detail {
             Some(status) => {
                 rejection::by_resource(status, response.added.iter().map(|(name, _)| name.as_str()))
             }
@@ -195,6 +303,12 @@ impl Subscription {
             self.names.iter().filter(|name| !served.contains_key(*name) && !self.told.contains_key(*name));
         let remove: BTreeSet<&String> = gone.map(|(name, _)| name).chain(never).collect();
         self.plan.remove = remove.into_iter().cloned().collect();
+        match self.delivery {
+            Delivery::Differences => {}
+            // A name that never was is no reason to send everything once more.
+            Delivery::Whole => self.plan.remove.retain(|name| self.delivered.contains_key(name)),
+            Delivery::Parts => drop(self.forget_removed()),
+        }
     }
 
     /// Whether there are additions, or the news that there are none.
@@ -202,41 +316,58 @@ impl Subscription {
         !self.plan.add.is_empty() || self.unanswered
     }
 
+    /// What is to be added or changed.
+    pub(super) fn additions(&self) -> impl Iterator<Item = (&str, &Resource)> {
+        let served = self.planned_for.iter().flat_map(|served| {
+            self.plan.add.iter().map(|name| (name, served.get(name).expect("planned from this set")))
+        });
+        served.map(|(name, resource)| (name.as_str(), &**resource))
+    }
+
     pub(super) fn has_removals(&self) -> bool {
         !self.plan.remove.is_empty()
     }
 
-    /// The next additions: at least one if there is any, at most as many as fit into `limit` bytes.
-    pub(super) fn next_additions(&mut self, nonce: String, limit: usize) -> DeltaDiscoveryResponse {
+    /// The next additions: at least one if there is any, at most as many as fit into `limit` bytes unless
+    /// the delivery is whole.
+    pub(super) fn next_additions(&mut self, nonce: String, limit: usize) -> Content {
         let served = self.planned_for.clone().unwrap_or_default();
         let mut resources = Vec::new();
-        let mut added = Vec::new();
         let mut bytes = 0;
         for name in &self.plan.add {
             let resource = served.get(name).expect("planned from this set");
             bytes += resource.body.value.len() + name.len();
-            if bytes > limit && !resources.is_empty() {
+            if bytes > limit && !resources.is_empty() && self.delivery != Delivery::Whole {
                 break;
             }
-            resources.push(discovery::Resource {
-                name: name.clone(),
-                version: resource.version.clone(),
-                resource: Some(resource.body.clone()),
-                ..Default::default()
-            });
-            added.push((name.clone(), resource.version.clone()));
+            resources.push((name.clone(), resource.clone()));
         }
-        self.plan.add.drain(..added.len());
+        self.plan.add.drain(..resources.len());
         self.unanswered = false;
-        for (name, version) in &added {
-            self.told.insert(name.clone(), Told::Version(version.clone()));
+        for (name, resource) in &resources {
+            self.told.insert(name.clone(), Told::Version(resource.version.clone()));
         }
-        self.in_flight = Some(InFlight { nonce: nonce.clone(), added, removed: Vec::new() });
-        DeltaDiscoveryResponse { nonce, resources, ..Default::default() }
+        if self.delivery == Delivery::Whole {
+            self.delivered.extend(resources);
+            return self.deliver_whole(nonce, Vec::new());
+        }
+        let added = resources.iter().map(|(name, resource)| (name.clone(), resource.version.clone()));
+        self.in_flight = Some(InFlight { nonce, added: added.collect(), removed: Vec::new() });
+        Content { resources, removed: Vec::new() }
     }
 
-    /// All removals: they are names only.
-    pub(super) fn next_removals(&mut self, nonce: String) -> DeltaDiscoveryResponse {
+    /// All removals: they are names only, or a delivery of everything else.
+    pub(super) fn next_removals(&mut self, nonce: String) -> Content {
+        let removed = self.forget_removed();
+        if self.delivery == Delivery::Whole {
+            removed.iter().for_each(|name| drop(self.delivered.remove(name)));
+            return self.deliver_whole(nonce, removed);
+        }
+        self.in_flight = Some(InFlight { nonce, added: Vec::new(), removed: removed.clone() });
+        Content { resources: Vec::new(), removed }
+    }
+
+    fn forget_removed(&mut self) -> Vec<String> {
         let removed = std::mem::take(&mut self.plan.remove);
         for name in &removed {
             if self.names.contains(name) {
@@ -244,8 +375,33 @@ impl Subscription {
             } else {
                 self.told.remove(name);
             }
+            if self.delivery == Delivery::Parts {
+                self.acked.remove(name);
+                self.rejected.remove(name);
+            }
         }
-        self.in_flight = Some(InFlight { nonce: nonce.clone(), added: Vec::new(), removed: removed.clone() });
-        DeltaDiscoveryResponse { nonce, removed_resources: removed, ..Default::default() }
+        removed
+    }
+
+    /// Everything that the client should have now. A refusal without names can only be about what the
+    /// client had not accepted yet.
+    fn deliver_whole(&mut self, nonce: String, removed: Vec<String>) -> Content {
+        let resources: Vec<_> =
+            self.delivered.iter().map(|(name, resource)| (name.clone(), resource.clone())).collect();
+        let added = resources
+            .iter()
+            .filter(|(name, resource)| self.acked.get(name) != Some(&resource.version))
+            .map(|(name, resource)| (name.clone(), resource.version.clone()))
+            .collect();
+        self.in_flight = Some(InFlight { nonce, added, removed });
+        Content { resources, removed: Vec::new() }
+    }
+
+    /// Name and version of all that the client holds once it has accepted everything it was told.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.told.iter().filter_map(|(name, told)| match told {
+            Told::Version(version) => Some((name.as_str(), version.as_str())),
+            Told::Missing => None,
+        })
     }
 }

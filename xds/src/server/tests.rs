@@ -1,5 +1,7 @@
 //! The state machine of one stream, without sockets.
 
+mod sotw;
+
 use mesh_xds_proto::{
     Any, Message, core,
     discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
@@ -9,8 +11,9 @@ use proptest::{collection, proptest, sample};
 
 use super::{
     cache::{ResourceCache, ResourceSet},
+    encoding::{Delta, Encoding, Received},
     rejection,
-    session::{Session, SessionLimits},
+    session::{Protocol, Session, SessionLimits},
 };
 
 const CDS: &str = type_urls::CLUSTER;
@@ -53,7 +56,7 @@ struct Peer {
 impl Peer {
     fn new(cache: &ResourceCache) -> Self {
         let limits = SessionLimits { response_bytes: 1 << 20, names_per_type: 10 };
-        Self { cache: cache.clone(), session: Session::new(limits), last: None }
+        Self { cache: cache.clone(), session: Session::new(Protocol::Delta, limits), last: None }
     }
 
     fn subscribe(&mut self, type_url: &str, names: &[&str]) {
@@ -79,7 +82,8 @@ impl Peer {
     }
 
     fn request(&mut self, request: DeltaDiscoveryRequest) {
-        self.session.receive(request).unwrap();
+        let Received { type_url, request, .. } = Delta::receive(request);
+        self.session.receive(&type_url, request).unwrap();
     }
 
     /// The next response with something in it, as `CDS +a +b -c`. Empty ones before it are
@@ -96,7 +100,7 @@ impl Peer {
 
     /// The next response.
     fn hear_any(&mut self) -> Option<String> {
-        let response = self.session.next(&self.cache.snapshot())?;
+        let response = Delta::respond(self.session.next(&self.cache.snapshot())?);
         let mut text = short(&response.type_url).to_owned();
         response.resources.iter().for_each(|resource| text.push_str(&format!(" +{}", resource.name)));
         response.removed_resources.iter().for_each(|name| text.push_str(&format!(" -{name}")));
@@ -447,7 +451,7 @@ fn large_sets_are_cut_into_responses() {
     let cache = ResourceCache::default();
     cache.publish(set(&[(CDS, "a", "xxxxxxxxxx"), (CDS, "b", "xxxxxxxxxx"), (CDS, "c", "xxxxxxxxxx")]));
     let limits = SessionLimits { response_bytes: 30, names_per_type: 10 };
-    let mut peer = Peer { session: Session::new(limits), ..Peer::new(&cache) };
+    let mut peer = Peer { session: Session::new(Protocol::Delta, limits), ..Peer::new(&cache) };
     peer.subscribe(CDS, &["*"]);
     assert_eq!(peer.hear_all(), ["CDS +a +b", "CDS +c"]);
 }
@@ -456,14 +460,12 @@ fn large_sets_are_cut_into_responses() {
 fn more_names_than_allowed_end_the_stream() {
     let mut peer = Peer::new(&ResourceCache::default());
     let names = (0..11).map(|n| n.to_string()).collect();
-    let error = peer
-        .session
-        .receive(DeltaDiscoveryRequest {
-            type_url: RDS.into(),
-            resource_names_subscribe: names,
-            ..Default::default()
-        })
-        .unwrap_err();
+    let Received { type_url, request, .. } = Delta::receive(DeltaDiscoveryRequest {
+        type_url: RDS.into(),
+        resource_names_subscribe: names,
+        ..Default::default()
+    });
+    let error = peer.session.receive(&type_url, request).unwrap_err();
     assert_eq!(error.to_string(), format!("11 names of {RDS} are more than the 10 allowed"));
 }
 

@@ -1,16 +1,16 @@
-//! The same resources in a real Envoy, whose path is in `MILLRACE_ENVOY` (1.40 was used).
+//! The same resources in a real Envoy, over both variants of the protocol.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mesh_model::l7::{Action, PathRewrite, Respond};
 use mesh_model::service::BackendState;
+use mesh_testkit::envoy::{self, Ads, Envoy};
 use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
-use mesh_xds::server::ResourceSet;
+use mesh_xds::server::{Protocol, ResourceSet};
 use mesh_xds_proto::{json, type_urls};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,17 +22,6 @@ use crate::mesh::{
     Mesh, backend as backend_of, ingress, ingress_route, invalid_backend, prefix, redirect_to, rewrite, rule,
     split, to,
 };
-
-/// The binary, or a loud word that the test did not run.
-fn envoy(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("MILLRACE_ENVOY").map(PathBuf::from);
-    if path.is_none() {
-        // Past the capture of the test harness: whoever runs the tests has to see it.
-        writeln!(io::stderr(), "SKIPPED: {test}: MILLRACE_ENVOY does not name an Envoy binary")
-            .expect("stderr is open");
-    }
-    path
-}
 
 /// Resources of a type as JSON, by name.
 fn of_type(set: &ResourceSet, short: &str) -> Map<String, Value> {
@@ -107,7 +96,7 @@ fn make_certificate(folder: &Path) {
 
 #[test]
 fn every_golden_case_is_valid_in_a_real_envoy() {
-    let Some(envoy) = envoy("every_golden_case_is_valid_in_a_real_envoy") else { return };
+    let Some(envoy) = envoy::binary("every_golden_case_is_valid_in_a_real_envoy") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     make_certificate(folder.path());
     let mut wrong = Vec::new();
@@ -209,58 +198,20 @@ async fn get(port: u16, host: &str, path: &str) -> String {
     .await
 }
 
-/// An Envoy that takes everything from the agent; ended and cleaned up when dropped.
-struct RunningEnvoy {
-    _child: tokio::process::Child,
-    _folder: tempfile::TempDir,
-}
-
-impl RunningEnvoy {
-    fn start(binary: &Path, agent: &Agent) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let bootstrap = json!({
-            "node": { "id": "envoy", "cluster": "mesh" },
-            "dynamic_resources": {
-                "ads_config": {
-                    "api_type": "DELTA_GRPC",
-                    "transport_api_version": "V3",
-                    "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds" } }],
-                },
-                "cds_config": { "ads": {}, "resource_api_version": "V3" },
-                "lds_config": { "ads": {}, "resource_api_version": "V3" },
-            },
-            "static_resources": { "clusters": [{
-                "name": "xds",
-                "type": "STATIC",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                        "explicit_http_config": { "http2_protocol_options": {} },
-                    },
-                },
-                "load_assignment": { "cluster_name": "xds", "endpoints": [{ "lb_endpoints": [{ "endpoint": {
-                    "address": { "pipe": { "path": agent.socket() } },
-                }}]}]},
-            }]},
-        });
-        let path = folder.path().join("bootstrap.json");
-        std::fs::write(&path, bootstrap.to_string()).expect("the bootstrap can be written");
-        let log = std::fs::File::create(folder.path().join("envoy.log")).expect("a log");
-        let child = tokio::process::Command::new(binary)
-            .args(["--log-level", "warning", "--concurrency", "1", "--use-dynamic-base-id", "-c"])
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("Envoy starts");
-        Self { _child: child, _folder: folder }
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
+    let name = "a_real_envoy_takes_the_mesh_over_delta_ads_and_answers";
+    takes_the_mesh_and_answers(name, Ads::Delta).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
-    let Some(envoy) = envoy("a_real_envoy_takes_the_mesh_over_delta_ads_and_answers") else { return };
+async fn a_real_envoy_takes_the_mesh_over_state_of_the_world_ads_and_answers() {
+    let name = "a_real_envoy_takes_the_mesh_over_state_of_the_world_ads_and_answers";
+    takes_the_mesh_and_answers(name, Ads::StateOfTheWorld).await;
+}
+
+async fn takes_the_mesh_and_answers(test: &str, ads: Ads) {
+    let Some(envoy) = envoy::binary(test) else { return };
     let agent = Agent::start();
     let backend = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let (mesh, config, port) = answering_mesh(backend.local_addr().expect("bound"));
@@ -268,7 +219,7 @@ async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
     let choices = LowerConfig { access_log: false, ..Default::default() };
     let revision = agent.cache.publish(mesh.lower_with(&config, &choices)).revision;
 
-    let _envoy = RunningEnvoy::start(&envoy, &agent);
+    let _envoy = Envoy::start(&envoy, agent.socket(), ads).expect("Envoy starts");
 
     let answer = get(port, "a.shop.test:8080", "/tea/green").await;
     assert!(answer.starts_with("HTTP/1.1 418 ") && answer.ends_with("from the mesh"), "{answer}");
@@ -296,6 +247,11 @@ async fn a_real_envoy_takes_the_mesh_over_delta_ads_and_answers() {
 
     agent.settled(revision).await;
     assert!(agent.handle.rejections().is_empty());
+    let protocol = match ads {
+        Ads::Delta => Protocol::Delta,
+        Ads::StateOfTheWorld => Protocol::StateOfTheWorld,
+    };
+    assert_eq!(agent.handle.clients()[0].protocol, protocol);
     backend.abort();
 }
 
@@ -316,7 +272,18 @@ fn word_listener(port: u16, word: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_envoy_refuses_one_listener_and_uses_the_others() {
-    let Some(envoy) = envoy("a_real_envoy_refuses_one_listener_and_uses_the_others") else { return };
+    let name = "a_real_envoy_refuses_one_listener_and_uses_the_others";
+    refuses_one_listener_and_uses_the_others(name, Ads::Delta).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_envoy_refuses_one_listener_over_state_of_the_world_ads() {
+    let name = "a_real_envoy_refuses_one_listener_over_state_of_the_world_ads";
+    refuses_one_listener_and_uses_the_others(name, Ads::StateOfTheWorld).await;
+}
+
+async fn refuses_one_listener_and_uses_the_others(test: &str, ads: Ads) {
+    let Some(envoy) = envoy::binary(test) else { return };
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = free.local_addr().expect("bound").port();
     drop(free);
@@ -348,7 +315,7 @@ async fn a_real_envoy_refuses_one_listener_and_uses_the_others() {
     bad["filter_chains"][0]["filters"][0]["typed_config"] =
         json!({ "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" });
     let revision = publish(&agent, bad);
-    let _envoy = RunningEnvoy::start(&envoy, &agent);
+    let _envoy = Envoy::start(&envoy, agent.socket(), ads).expect("Envoy starts");
     agent.settled(revision).await;
     let rejections = agent.handle.rejections();
     assert_eq!(rejections.len(), 1, "{rejections:?}");
@@ -364,4 +331,93 @@ async fn a_real_envoy_refuses_one_listener_and_uses_the_others() {
     agent.settled(revision).await;
     assert_eq!(agent.handle.rejections(), []);
     agent.settled(agent.cache.publish(ResourceSet::default()).revision).await;
+}
+
+/// Echoing cluster with a timeout for connecting, its endpoints, and a listener that leads to it.
+fn echoing(port: u16, backend: SocketAddr, timeout: &str) -> ResourceSet {
+    let mut set = ResourceSet::default();
+    let mut insert = |name: &str, resource: Value| {
+        set.insert(name, json::decode_any_value(&resource).expect("a resource"));
+    };
+    insert(
+        "echo",
+        json!({
+            "@type": type_urls::CLUSTER, "name": "echo", "type": "EDS", "connect_timeout": timeout,
+            "eds_cluster_config": {
+                "eds_config": { "ads": {}, "resource_api_version": "V3" },
+                "service_name": "echoes",
+            },
+        }),
+    );
+    insert(
+        "echoes",
+        json!({
+            "@type": type_urls::ENDPOINT, "cluster_name": "echoes",
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": { "socket_address": {
+                "address": backend.ip().to_string(), "port_value": backend.port(),
+            }}}}]}],
+        }),
+    );
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "web",
+        "rds": { "route_config_name": "web", "config_source": { "ads": {}, "resource_api_version": "V3" } },
+        "http_filters": [{ "name": "router", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" } }],
+    });
+    insert(
+        "web",
+        json!({
+            "@type": type_urls::LISTENER, "name": "web",
+            "address": { "socket_address": { "address": "127.0.0.1", "port_value": port } },
+            "filter_chains": [{ "filters": [{ "name": "http", "typed_config": manager }] }],
+        }),
+    );
+    let virtual_host = json!({ "name": "all", "domains": ["*"], "routes": [{
+        "match": { "prefix": "/" }, "route": { "cluster": "echo" },
+        "response_headers_to_add": [{ "header": { "key": "x-timeout", "value": timeout } }],
+    }]});
+    insert("web", json!({ "@type": type_urls::ROUTE, "name": "web", "virtual_hosts": [virtual_host] }));
+    set
+}
+
+/// Envoy waits for the endpoints of a changed cluster before it uses it, and answers the next request for
+/// clusters only then.
+async fn uses_a_changed_cluster_at_once(test: &str, ads: Ads) {
+    let Some(envoy) = envoy::binary(test) else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let backend = tokio::spawn(echo(socket));
+    let agent = Agent::start();
+    let envoy = {
+        agent.cache.publish(echoing(port, address, "1s"));
+        Envoy::start(&envoy, agent.socket(), ads).expect("Envoy starts")
+    };
+    assert!(get(port, "a.test", "/one").await.ends_with("/one"));
+
+    // The endpoints are the same; Envoy's own patience would be 15 s.
+    let start = std::time::Instant::now();
+    let revision = agent.cache.publish(echoing(port, address, "2s")).revision;
+    agent.settled(revision).await;
+    while !envoy.admin("/config_dump?resource=dynamic_active_clusters").await.contains("\"2s\"") {
+        assert!(start.elapsed().as_secs() < 10, "the changed cluster is not in use");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(get(port, "a.test", "/two").await.ends_with("/two"));
+    backend.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_envoy_uses_a_changed_cluster_at_once_over_delta_ads() {
+    let name = "a_real_envoy_uses_a_changed_cluster_at_once_over_delta_ads";
+    uses_a_changed_cluster_at_once(name, Ads::Delta).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_envoy_uses_a_changed_cluster_at_once_over_state_of_the_world_ads() {
+    let name = "a_real_envoy_uses_a_changed_cluster_at_once_over_state_of_the_world_ads";
+    uses_a_changed_cluster_at_once(name, Ads::StateOfTheWorld).await;
 }

@@ -1,14 +1,22 @@
 //! The unix socket: where it lies, who may use it, who is let in.
 
+mod connection;
+
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use futures_util::{Stream, StreamExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
 use tokio_stream::wrappers::UnixListenerStream;
+
+pub(super) use self::connection::Connection;
 
 /// Why the socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -111,32 +119,39 @@ pub(super) fn bind(path: &Path, owner: Option<u32>) -> Result<(UnixListener, Soc
     Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 
-/// The connections whose process runs as one of `allowed`; others are closed.
+/// The connections whose process runs as one of `allowed`, `limit` at a time; others are closed.
 pub(super) fn admitted(
     listener: UnixListener,
     allowed: Vec<u32>,
-) -> impl Stream<Item = io::Result<UnixStream>> {
+    limit: usize,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let places = Arc::new(Semaphore::new(limit));
     UnixListenerStream::new(listener).filter_map(move |connection| {
         let admitted = match connection {
-            Ok(stream) => match stream.peer_cred() {
-                Ok(peer) if allowed.contains(&peer.uid()) => Some(Ok(stream)),
-                Ok(peer) => {
-                    tracing::warn!(
-                        uid = peer.uid(),
-                        pid = peer.pid(),
-                        "connection refused: not an allowed user"
-                    );
-                    None
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "connection refused: its user is unknown");
-                    None
-                }
-            },
+            Ok(stream) => admit(stream, &allowed, &places).map(Ok),
             Err(error) => Some(Err(error)),
         };
         std::future::ready(admitted)
     })
+}
+
+fn admit(stream: UnixStream, allowed: &[u32], places: &Arc<Semaphore>) -> Option<Connection> {
+    let peer = match stream.peer_cred() {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::warn!(%error, "connection refused: its user is unknown");
+            return None;
+        }
+    };
+    if !allowed.contains(&peer.uid()) {
+        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "connection refused: not an allowed user");
+        return None;
+    }
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        tracing::warn!(pid = peer.pid(), "connection refused: as many as allowed are open");
+        return None;
+    };
+    Some(Connection { stream, _place: place })
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ async fn a_user_who_is_not_allowed_is_cut_off() {
     let path = folder.path().join("xds.sock");
     let (listener, _file) = bind(&path, None).unwrap();
     let me = fs::metadata(&path).unwrap().uid();
-    let mut strangers = pin!(admitted(listener, vec![me + 1]));
+    let mut strangers = pin!(admitted(listener, vec![me + 1], 8));
 
     let mut client = UnixStream::connect(&path).await.unwrap();
     let mut buffer = [0];
@@ -89,4 +89,29 @@ async fn a_user_who_is_not_allowed_is_cut_off() {
         read = client.read(&mut buffer) => assert_eq!(read.unwrap_or(0), 0),
         _ = strangers.next() => panic!("the connection was let in"),
     }
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_are_closed_until_one_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("xds.sock");
+    let (listener, _file) = bind(&path, None).unwrap();
+    let me = fs::metadata(folder.path()).unwrap().uid();
+    let mut let_in = pin!(admitted(listener, vec![me], 1));
+
+    let _first = UnixStream::connect(&path).await.unwrap();
+    let held = let_in.next().await.unwrap().unwrap();
+    let mut second = UnixStream::connect(&path).await.unwrap();
+    // The stream goes on to a third connection, which it lets in when the first has gone.
+    let (read, ()) = tokio::join!(second.read_u8(), async {
+        tokio::select! {
+            biased;
+            _ = let_in.next() => panic!("the second was let in"),
+            () = tokio::task::yield_now() => {}
+        }
+    });
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+    drop(held);
+    let _third = UnixStream::connect(&path).await.unwrap();
+    assert!(let_in.next().await.unwrap().is_ok());
 }
