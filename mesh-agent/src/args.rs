@@ -102,6 +102,10 @@ pub(crate) struct ServeOptions {
     /// First and last loopback port that redirected connections may be handed to the proxy on.
     #[arg(long, value_name = "LOW-HIGH", default_value = "10000-20000", value_parser = port_range)]
     pub(crate) proxy_ports: (u16, u16),
+    /// First and last source port of connections that keep a pod's address. Outside of the pods'
+    /// `ip_local_port_range`; a change takes effect with the next start of the proxy.
+    #[arg(long, value_name = "LOW-HIGH", default_value = "20000-32000", value_parser = port_range)]
+    pub(crate) upstream_ports: (u16, u16),
     /// Ingress: whether plain HTTP on a host with TLS is redirected to HTTPS.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) enforce_ingress_https: bool,

@@ -11,7 +11,8 @@ use mesh_control_loadbalancer::FrontendTarget;
 use mesh_control_node::{Link, Netlink, NodeState, remove_all};
 use mesh_ebpf_abi::Addr;
 use mesh_ebpf_loader::{
-    Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures, LoadConfig, plan,
+    Constants, Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures,
+    LoadConfig, plan,
 };
 use mesh_ebpf_maps::{ListenerPair, LoadBalancerMaps, PinnedMaps};
 use mesh_l7proxy_wire::{OpenListener, StarterClient};
@@ -72,7 +73,13 @@ impl Datapath {
             )
         })?;
         tracing::info!("datapath plan:\n{plan}");
-        let load = LoadConfig { object: options.bpf_object.clone(), constants: Default::default() };
+        let (low, high) = options.upstream_ports;
+        let constants = Constants {
+            upstream_port_low: low.into(),
+            upstream_port_high: high.into(),
+            ..Constants::default()
+        };
+        let load = LoadConfig { object: options.bpf_object.clone(), constants };
         let loaded = Loaded::load(&plan, &load).context("cannot load the kernel programs")?;
         let patterns = |texts: &[String]| texts.iter().map(|text| WildMatch::new(text)).collect();
         Ok(Self {
@@ -175,7 +182,7 @@ impl Datapath {
         }
         for link in wanted {
             if !state.attached.contains(&link.name) {
-                let kind = if link.ethernet { DeviceKind::Ethernet } else { DeviceKind::Ip };
+                let kind = self.kind_of(link);
                 state.loaded.attach(&Device { name: link.name.clone(), kind })?;
                 state.attached.insert(link.name.clone());
                 tracing::info!(device = %link.name, "device attached");
@@ -188,9 +195,19 @@ impl Datapath {
 
     /// A pod's device, or one towards the outside.
     fn is_wanted(&self, link: &Link) -> bool {
-        let by_name = |patterns: &[WildMatch]| patterns.iter().any(|pattern| pattern.matches(&link.name));
-        let outside = if self.devices.is_empty() { link.default_route } else { by_name(&self.devices) };
-        link.name != "lo" && (outside || by_name(&self.pod_devices))
+        let outside =
+            if self.devices.is_empty() { link.default_route } else { is_named(&self.devices, link) };
+        link.name != "lo" && (outside || is_named(&self.pod_devices, link))
+    }
+
+    fn kind_of(&self, link: &Link) -> DeviceKind {
+        if !link.ethernet {
+            DeviceKind::Ip
+        } else if is_named(&self.pod_devices, link) {
+            DeviceKind::Pod
+        } else {
+            DeviceKind::Ethernet
+        }
     }
 
     /// Gives the programs the proxy's sockets, once all threads have theirs. Without a proxy the sockets in
@@ -244,6 +261,10 @@ pub(crate) async fn keep(
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+fn is_named(patterns: &[WildMatch], link: &Link) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(&link.name))
 }
 
 /// Writes the node's own addresses, whose packets the stack delivers by itself.

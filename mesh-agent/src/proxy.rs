@@ -24,6 +24,8 @@ pub(crate) struct ProxyProcess {
     pub(crate) run_dir: PathBuf,
     /// Data threads.
     pub(crate) threads: u16,
+    /// First and last source port of connections that keep a pod's address.
+    pub(crate) upstream_ports: (u16, u16),
     /// User to become; `None` when the agent is not root.
     pub(crate) user: Option<u32>,
 }
@@ -50,6 +52,8 @@ impl ProxyProcess {
         let mut command = Command::new(&self.binary);
         command.arg("starter").arg("--detach").arg("--run-dir").arg(&self.run_dir);
         command.arg("--worker-threads").arg(self.threads.to_string());
+        let (low, high) = self.upstream_ports;
+        command.arg("--upstream-ports").arg(format!("{low}-{high}"));
         if let Some(user) = self.user {
             command.arg("--user").arg(user.to_string());
         }

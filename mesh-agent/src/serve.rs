@@ -51,6 +51,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         binary: proxy_binary(options)?,
         run_dir: run_dir.clone(),
         threads,
+        upstream_ports: options.upstream_ports,
         user: is_root.then_some(options.proxy_user),
     };
 

@@ -14,6 +14,12 @@ macro_rules! for_each_constant {
             PROXY_MARK proxy_mark: u32 = $crate::constants::PROXY_MARK;
             /// The bits of the mark that belong to [`PROXY_MARK`]; the others stay as they were.
             PROXY_MARK_MASK proxy_mark_mask: u32 = $crate::constants::PROXY_MARK_MASK;
+            /// Mark of the proxy's sockets that keep a client's address.
+            CLIENT_ADDRESS_MARK client_address_mark: u32 = $crate::constants::CLIENT_ADDRESS_MARK;
+            /// First source port of such sockets.
+            UPSTREAM_PORT_LOW upstream_port_low: u32 = $crate::constants::UPSTREAM_PORTS.0 as u32;
+            /// Last source port of such sockets.
+            UPSTREAM_PORT_HIGH upstream_port_high: u32 = $crate::constants::UPSTREAM_PORTS.1 as u32;
             /// One event in so many is written to the events map; 0 is none.
             EVENT_SAMPLING event_sampling: u32 = 0;
             /// 1: leave the sockets of other namespaces (pods) alone.
@@ -26,3 +32,8 @@ macro_rules! for_each_constant {
 pub const PROXY_MARK: u32 = 0x200;
 /// The bits in which the kind of a mark is kept.
 pub const PROXY_MARK_MASK: u32 = 0xf00;
+/// The usual mark of upstream sockets that keep a client's address.
+pub const CLIENT_ADDRESS_MARK: u32 = 0x900;
+/// First and last source port of such sockets, as usual: outside of pods' `ip_local_port_range`, whose default
+/// begins at 32768.
+pub const UPSTREAM_PORTS: (u16, u16) = (20000, 32000);

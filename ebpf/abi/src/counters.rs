@@ -66,6 +66,12 @@ counters! {
     SocketLbMissingBackend = 19 "socket_lb_missing_backend",
     /// Event lost: the events map was full.
     EventsLost = 20 "events_lost",
+    /// Packet passed on: for a pod's own connection on a port that the proxy borrows for others.
+    PassedTcDirectFlow = 21 "passed_tc_direct_flow",
+    /// A pod's SYN dropped: the proxy has a connection with the same two ends. The pod repeats it.
+    DroppedTcPortClash = 22 "dropped_tc_port_clash",
+    /// connect() of the proxy refused: the pod whose address it keeps has a connection with the same two ends.
+    RefusedConnectPortClash = 23 "refused_connect_port_clash",
 }
 
 const _: () = {

@@ -10,6 +10,7 @@
 
 pub mod constants;
 pub mod counters;
+pub mod direct_flow;
 pub mod events;
 pub mod lb;
 pub mod maps;
@@ -17,6 +18,7 @@ pub mod net;
 pub mod reasons;
 
 pub use counters::Counter;
+pub use direct_flow::{DirectFlowKey, DirectFlowValue};
 pub use lb::{
     BackendState, BackendValue, Protocol, ProxyConfig, ReverseKey, ReverseValue, ServiceFlags, ServiceKey,
     ServiceValue, SlotKey,

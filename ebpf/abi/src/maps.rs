@@ -53,6 +53,11 @@ macro_rules! for_each_map {
             /// by itself. Written by the one, read by the other.
             LOOKING = "mr_looking_v1": PerCpuArray, u32 => u32,
                 entries 1, flags $crate::maps::NO_FLAGS;
+            /// Pods' own connections whose source port the proxy might borrow, so that it does not. Written and
+            /// read by the packet program, read by the connect hooks. Full: those longest silent go, and come
+            /// back with their next packet.
+            DIRECT_FLOWS = "mr_flows_v1": LruHash, $crate::DirectFlowKey => $crate::DirectFlowValue,
+                entries 16384, flags $crate::maps::NO_FLAGS;
             /// Sampled events, see [`events`]($crate::events); the size is in bytes. Full: the event is lost
             /// and counted.
             EVENTS = "mr_events_v1": RingBuf, () => (),

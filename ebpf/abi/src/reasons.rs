@@ -11,11 +11,13 @@ pub enum DropReason {
     NoListener = 178,
     /// The kernel refused to assign the packet to the socket.
     AssignFailed = 179,
+    /// A pod's connection would have the two ends of one that the proxy has for it.
+    PortClash = 240,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: &[Self] = &[Self::NoBackend, Self::NoListener, Self::AssignFailed];
+    pub const ALL: &[Self] = &[Self::NoBackend, Self::NoListener, Self::AssignFailed, Self::PortClash];
 
     /// From the number in an event.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -23,6 +25,7 @@ impl DropReason {
             158 => Some(Self::NoBackend),
             178 => Some(Self::NoListener),
             179 => Some(Self::AssignFailed),
+            240 => Some(Self::PortClash),
             _ => None,
         }
     }
@@ -33,6 +36,7 @@ impl DropReason {
             Self::NoBackend => "service backend not found",
             Self::NoListener => "proxy listener not found",
             Self::AssignFailed => "socket assign failed",
+            Self::PortClash => "source port in use by the proxy",
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::fmt;
 
-/// What a device's packets start with.
+/// What a device's packets start with, and who sends them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceKind {
-    /// An Ethernet header: veth, physical, VXLAN, bridge.
+    /// An Ethernet header: physical, VXLAN, bridge.
     #[default]
     Ethernet,
     /// The IP header: TUN, IP tunnels.
     Ip,
+    /// The host's side of a pod's veth: an Ethernet header, and what comes in is what the pod sends.
+    Pod,
 }
 
 /// A device of the calling thread's network namespace.
@@ -17,7 +19,7 @@ pub enum DeviceKind {
 pub struct Device {
     /// Name.
     pub name: String,
-    /// What its packets start with.
+    /// What its packets start with, and who sends them.
     pub kind: DeviceKind,
 }
 
@@ -25,6 +27,11 @@ impl Device {
     /// A device whose packets start with an Ethernet header.
     pub fn ethernet(name: impl Into<String>) -> Self {
         Self { name: name.into(), kind: DeviceKind::Ethernet }
+    }
+
+    /// The host's side of a pod's veth.
+    pub fn pod(name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: DeviceKind::Pod }
     }
 }
 

@@ -130,6 +130,7 @@ impl std::fmt::Display for DevicePin {
         let kind = match self.kind {
             DeviceKind::Ethernet => "l2",
             DeviceKind::Ip => "l3",
+            DeviceKind::Pod => "pod",
         };
         write!(f, "{attachment}_{kind}_{}", self.index)
     }
@@ -146,6 +147,7 @@ impl DevicePin {
         let kind = match parts.next()? {
             "l2" => DeviceKind::Ethernet,
             "l3" => DeviceKind::Ip,
+            "pod" => DeviceKind::Pod,
             _ => return None,
         };
         let index = parts.next()?.parse().ok()?;

@@ -6,7 +6,7 @@ pub(crate) const SK_LOOKUP: &str = "mr_sk_lookup";
 pub(crate) const TC_EMPTY: &str = "mr_tc_empty";
 
 /// Programs at a device's ingress.
-pub(crate) const TC: &[&str] = &["mr_tc_ingress", "mr_tc_ingress_l3"];
+pub(crate) const TC: &[&str] = &["mr_tc_ingress", "mr_tc_ingress_l3", "mr_tc_pod"];
 
 /// Programs at the socket calls of a cgroup.
 pub(crate) const SOCK_ADDR: &[&str] = &[
@@ -24,5 +24,6 @@ pub(crate) const fn for_device(kind: DeviceKind) -> &'static str {
     match kind {
         DeviceKind::Ethernet => "mr_tc_ingress",
         DeviceKind::Ip => "mr_tc_ingress_l3",
+        DeviceKind::Pod => "mr_tc_pod",
     }
 }

@@ -2,11 +2,12 @@
 
 extern crate std;
 
+use core::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use mesh_ebpf_abi::{Addr, BackendValue, ServiceKey, ServiceValue, SlotKey};
+use mesh_ebpf_abi::{Addr, BackendValue, DirectFlowKey, DirectFlowValue, ServiceKey, ServiceValue, SlotKey};
 
-use crate::maps::DatapathMaps;
+use crate::maps::{DatapathMaps, DirectFlows};
 
 #[derive(Default)]
 pub(crate) struct TestMaps {
@@ -35,5 +36,55 @@ impl DatapathMaps for TestMaps {
 
     fn proxy_threads(&self) -> u32 {
         self.threads
+    }
+}
+
+/// Direct flows with a clock that stands still until told otherwise.
+pub(crate) struct TestFlows {
+    entries: RefCell<BTreeMap<DirectFlowKey, DirectFlowValue>>,
+    clock: Cell<u64>,
+    writes: Cell<u32>,
+}
+
+impl Default for TestFlows {
+    fn default() -> Self {
+        Self { entries: RefCell::default(), clock: Cell::new(1), writes: Cell::new(0) }
+    }
+}
+
+impl TestFlows {
+    pub(crate) fn wait(&self, nanoseconds: u64) {
+        self.clock.set(self.clock.get() + nanoseconds);
+    }
+
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock.get()
+    }
+
+    pub(crate) fn writes(&self) -> u32 {
+        self.writes.get()
+    }
+
+    pub(crate) fn put(&self, flow: DirectFlowKey, value: DirectFlowValue) {
+        self.entries.borrow_mut().insert(flow, value);
+    }
+}
+
+impl DirectFlows for TestFlows {
+    fn get(&self, flow: &DirectFlowKey) -> Option<DirectFlowValue> {
+        self.entries.borrow().get(flow).copied()
+    }
+
+    fn set(&self, flow: &DirectFlowKey, value: DirectFlowValue) {
+        self.writes.set(self.writes.get() + 1);
+        self.put(*flow, value);
+    }
+
+    fn remove(&self, flow: &DirectFlowKey) {
+        self.entries.borrow_mut().remove(flow);
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.get()
     }
 }

@@ -15,6 +15,20 @@ pub struct FourTuple {
     pub destination_port: Be16,
 }
 
+impl FourTuple {
+    /// The same connection, as packets of the other direction name it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
 /// A hash of the connection, the same for all its packets in this direction, spread over all 32 bits.
 ///
 /// Multiply and rotate word by word, then the finaliser of MurmurHash3. Clients choose their ports and so

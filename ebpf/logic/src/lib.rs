@@ -3,13 +3,14 @@
 //! In: a packet's bytes ([`PacketBytes`]) or a socket call's address, and the maps ([`DatapathMaps`]), both
 //! behind traits, so that the same code runs in the kernel, in unit tests and under a fuzzer. Out: a verdict
 //! that the program's shell carries out and counts. Start with [`parse`], then [`redirect`] (packets, socket
-//! lookup) and [`balance`] (socket hooks).
+//! lookup), [`direct_flow`] (source ports that the proxy borrows) and [`balance`] (socket hooks).
 //!
 //! Nothing here can panic, allocates, or loops without a constant bound: the verifier would refuse it.
 //! Functions are inlined into the programs, because a BPF function takes no structure by value.
 #![no_std]
 
 pub mod balance;
+pub mod direct_flow;
 #[cfg(test)]
 mod fixture;
 pub mod flow;
@@ -18,7 +19,8 @@ pub mod parse;
 pub mod redirect;
 
 pub use balance::{Balance, balance};
+pub use direct_flow::{BorrowedPorts, Departure};
 pub use flow::{FourTuple, flow_hash, pick};
-pub use maps::DatapathMaps;
-pub use parse::{LinkLayer, NotTcp, PacketBytes, TcpPacket, parse_tcp};
-pub use redirect::{Redirect, new_connection, takes_packets};
+pub use maps::{DatapathMaps, DirectFlows};
+pub use parse::{LinkLayer, NotTcp, PacketBytes, TcpFlags, TcpPacket, parse_tcp};
+pub use redirect::{Redirect, holds_ends, new_connection, takes_packets};

@@ -47,6 +47,35 @@ pub struct TcpPacket {
     pub tuple: FourTuple,
     /// Which IP carried it. Not to be taken from the addresses: IPv6 may carry v4-mapped ones.
     pub family: Family,
+    /// Control bits, as in the header's octet 13.
+    pub flags: TcpFlags,
+}
+
+/// The control bits of a TCP header (RFC 9293, 3.1) that matter here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Opens a connection.
+    pub const SYN: u8 = 0x02;
+    /// Ends it at once.
+    pub const RST: u8 = 0x04;
+    /// Acknowledges something.
+    pub const ACK: u8 = 0x10;
+
+    /// Whether all of these bits are set.
+    #[inline(always)]
+    pub const fn contain(self, bits: u8) -> bool {
+        self.0 & bits == bits
+    }
+
+    /// Whether it asks for a new connection.
+    #[inline(always)]
+    pub const fn open(self) -> bool {
+        self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::SYN
+    }
 }
 
 /// Most extension headers of an IPv6 packet that are looked through; with more it is left to the stack.
@@ -101,14 +130,14 @@ fn parse_ipv4<P: PacketBytes + ?Sized>(packet: &P, start: u32) -> Result<TcpPack
     if total != 0 && total < header + TCP_HEADER {
         return Err(NotTcp::Malformed);
     }
-    let (source_port, destination_port) = parse_ports(packet, start + header)?;
+    let (source_port, destination_port, flags) = parse_header(packet, start + header)?;
     let tuple = FourTuple {
         source: Addr::v4(u32::from_ne_bytes([s0, s1, s2, s3])),
         destination: Addr::v4(u32::from_ne_bytes([d0, d1, d2, d3])),
         source_port,
         destination_port,
     };
-    Ok(TcpPacket { tuple, family: Family::V4 })
+    Ok(TcpPacket { tuple, family: Family::V4, flags })
 }
 
 #[inline(always)]
@@ -145,14 +174,14 @@ fn parse_ipv6<P: PacketBytes + ?Sized>(packet: &P, start: u32) -> Result<TcpPack
             _ => return Err(NotTcp::OtherProtocol),
         }
     }
-    let (source_port, destination_port) = parse_ports(packet, offset)?;
+    let (source_port, destination_port, flags) = parse_header(packet, offset)?;
     let tuple = FourTuple {
         source: address_v6(source),
         destination: address_v6(destination),
         source_port,
         destination_port,
     };
-    Ok(TcpPacket { tuple, family: Family::V6 })
+    Ok(TcpPacket { tuple, family: Family::V6, flags })
 }
 
 #[inline(always)]
@@ -168,15 +197,18 @@ fn address_v6(bytes: [u8; 16]) -> Addr {
 
 const TCP_HEADER: u32 = 20;
 
+/// Source port, destination port, control bits.
 #[inline(always)]
-fn parse_ports<P: PacketBytes + ?Sized>(packet: &P, start: u32) -> Result<(Be16, Be16), NotTcp> {
+fn parse_header<P: PacketBytes + ?Sized>(packet: &P, start: u32) -> Result<(Be16, Be16, TcpFlags), NotTcp> {
     #[rustfmt::skip]
-    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, data_offset, _, _, _, _, _, _, _] =
+    let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, data_offset, flags, _, _, _, _, _, _] =
         packet.load::<20>(start).ok_or(NotTcp::Malformed)?;
     if data_offset >> 4 < 5 {
         return Err(NotTcp::Malformed);
     }
-    Ok((Be16::from_network(u16::from_ne_bytes([s0, s1])), Be16::from_network(u16::from_ne_bytes([d0, d1]))))
+    let source = Be16::from_network(u16::from_ne_bytes([s0, s1]));
+    let destination = Be16::from_network(u16::from_ne_bytes([d0, d1]));
+    Ok((source, destination, TcpFlags(flags)))
 }
 
 #[cfg(test)]

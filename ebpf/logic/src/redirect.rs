@@ -51,5 +51,14 @@ pub const fn takes_packets(state: u32) -> bool {
     state != LISTEN && state != CLOSE
 }
 
+/// Whether a socket holds its two ends against another connection, by its state.
+///
+/// Not in TIME_WAIT, where nothing is to come but late packets, and not as a listener, which has one end.
+#[inline(always)]
+pub const fn holds_ends(state: u32) -> bool {
+    const TIME_WAIT: u32 = 6;
+    takes_packets(state) && state != TIME_WAIT
+}
+
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, ProxyConfig, ReverseKey, ReverseValue, ServiceKey, ServiceValue, SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, ProxyConfig, ReverseKey, ReverseValue,
+    ServiceKey, ServiceValue, SlotKey,
 };
 use serde::Serialize;
 
@@ -22,6 +23,8 @@ pub struct MapsDump {
     pub backends: Vec<Entry<u32, BackendValue>>,
     /// What sockets dialled.
     pub sock_reverse: Vec<Entry<ReverseKey, ReverseValue>>,
+    /// Pods' own connections on ports that the proxy borrows.
+    pub direct_flows: Vec<Entry<DirectFlowKey, DirectFlowValue>>,
     /// The node's own addresses.
     pub node_addresses: Vec<Addr>,
     /// Counters by name; all of them, zeros too.

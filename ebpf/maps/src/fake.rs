@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, ProxyConfig, ReverseKey, ReverseValue, ServiceKey, ServiceValue, SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, ProxyConfig, ReverseKey, ReverseValue,
+    ServiceKey, ServiceValue, SlotKey,
 };
 
 use crate::dump::{MapsDump, by_name, sorted};
@@ -18,6 +19,7 @@ pub struct MemoryMaps {
     slots: MemoryTable<SlotKey, u32>,
     backends: MemoryTable<u32, BackendValue>,
     sock_reverse: MemoryTable<ReverseKey, ReverseValue>,
+    direct_flows: MemoryTable<DirectFlowKey, DirectFlowValue>,
     node_addresses: MemoryTable<Addr, u32>,
     config: ProxyConfig,
     counters: BTreeMap<Counter, u64>,
@@ -31,6 +33,7 @@ impl MemoryMaps {
             slots: MemoryTable::new(names::SLOTS),
             backends: MemoryTable::new(names::BACKENDS),
             sock_reverse: MemoryTable::new(names::SOCK_REVERSE),
+            direct_flows: MemoryTable::new(names::DIRECT_FLOWS),
             node_addresses: MemoryTable::new(names::NODE_ADDRS),
             config: ProxyConfig::default(),
             counters: BTreeMap::new(),
@@ -73,6 +76,10 @@ impl LoadBalancerMaps for MemoryMaps {
         &mut self.sock_reverse
     }
 
+    fn direct_flows(&mut self) -> &mut dyn MapTable<DirectFlowKey, DirectFlowValue> {
+        &mut self.direct_flows
+    }
+
     fn node_addresses(&mut self) -> &mut dyn MapTable<Addr, u32> {
         &mut self.node_addresses
     }
@@ -101,6 +108,7 @@ impl LoadBalancerMaps for MemoryMaps {
             slots: sorted(self.slots.entries()?),
             backends: sorted(self.backends.entries()?),
             sock_reverse: sorted(self.sock_reverse.entries()?),
+            direct_flows: sorted(self.direct_flows.entries()?),
             node_addresses: self.node_addresses.entries.keys().copied().collect(),
             counters: by_name(self.counters()?),
         })

@@ -8,8 +8,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use mesh_ebpf_abi::lb::listener_index;
 use mesh_ebpf_abi::maps::MAX_PROXY_THREADS;
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, Family, ProxyConfig, ReverseKey, ReverseValue, ServiceKey, ServiceValue,
-    SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, Family, ProxyConfig, ReverseKey,
+    ReverseValue, ServiceKey, ServiceValue, SlotKey,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -33,6 +33,7 @@ pub struct PinnedMaps {
     slots: HashTable<SlotKey, u32>,
     backends: HashTable<u32, BackendValue>,
     sock_reverse: HashTable<ReverseKey, ReverseValue>,
+    direct_flows: HashTable<DirectFlowKey, DirectFlowValue>,
     node_addresses: HashTable<Addr, u32>,
     /// Index to descriptor when written, to socket cookie when read.
     listeners: HashTable<u32, u64>,
@@ -55,6 +56,7 @@ impl PinnedMaps {
             slots: HashTable::open(pin_root, names::SLOTS)?,
             backends: HashTable::open(pin_root, names::BACKENDS)?,
             sock_reverse: HashTable::open(pin_root, names::SOCK_REVERSE)?,
+            direct_flows: HashTable::open(pin_root, names::DIRECT_FLOWS)?,
             node_addresses: HashTable::open(pin_root, names::NODE_ADDRS)?,
             listeners: HashTable::open(pin_root, names::LISTENERS)?,
             config: open(pin_root, names::CONFIG)?,
@@ -132,6 +134,10 @@ impl LoadBalancerMaps for PinnedMaps {
         &mut self.sock_reverse
     }
 
+    fn direct_flows(&mut self) -> &mut dyn MapTable<DirectFlowKey, DirectFlowValue> {
+        &mut self.direct_flows
+    }
+
     fn node_addresses(&mut self) -> &mut dyn MapTable<Addr, u32> {
         &mut self.node_addresses
     }
@@ -170,6 +176,7 @@ impl LoadBalancerMaps for PinnedMaps {
             slots: sorted(self.slots.entries()?),
             backends: sorted(self.backends.entries()?),
             sock_reverse: sorted(self.sock_reverse.entries()?),
+            direct_flows: sorted(self.direct_flows.entries()?),
             node_addresses,
             counters: by_name(self.counters()?),
         })

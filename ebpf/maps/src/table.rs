@@ -1,7 +1,8 @@
 //! What control code writes against.
 
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, ProxyConfig, ReverseKey, ReverseValue, ServiceKey, ServiceValue, SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, ProxyConfig, ReverseKey, ReverseValue,
+    ServiceKey, ServiceValue, SlotKey,
 };
 
 use crate::{MapError, MapsDump};
@@ -31,6 +32,8 @@ pub trait LoadBalancerMaps: Send {
     fn backends(&mut self) -> &mut dyn MapTable<u32, BackendValue>;
     /// What sockets dialled; written by the programs.
     fn sock_reverse(&mut self) -> &mut dyn MapTable<ReverseKey, ReverseValue>;
+    /// Pods' own connections on ports that the proxy borrows; written by the programs.
+    fn direct_flows(&mut self) -> &mut dyn MapTable<DirectFlowKey, DirectFlowValue>;
     /// The node's own addresses; the value is unused.
     fn node_addresses(&mut self) -> &mut dyn MapTable<Addr, u32>;
     /// What changes while programs stay loaded.

@@ -5,11 +5,15 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{bpf_map_def, bpf_map_type, bpf_sock};
-use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use mesh_ebpf_abi::{Addr, BackendValue, Counter, ServiceKey, ServiceValue, SlotKey};
-use mesh_ebpf_logic::DatapathMaps;
+use mesh_ebpf_abi::{
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, ServiceKey, ServiceValue, SlotKey,
+};
+use mesh_ebpf_logic::{BorrowedPorts, DatapathMaps, DirectFlows};
+
+use crate::constants::{upstream_port_high, upstream_port_low};
 
 macro_rules! define {
     ($($(#[$doc:meta])* $id:ident = $name:tt: $kind:ident, $key:ty => $value:ty,
@@ -119,6 +123,37 @@ impl DatapathMaps for KernelMaps {
     fn proxy_threads(&self) -> u32 {
         CONFIG.get(0).map_or(0, |config| config.threads)
     }
+}
+
+impl DirectFlows for KernelMaps {
+    #[inline(always)]
+    fn get(&self, flow: &DirectFlowKey) -> Option<DirectFlowValue> {
+        // SAFETY: the value is eight bytes, read at once.
+        unsafe { DIRECT_FLOWS.get(flow) }.copied()
+    }
+
+    #[inline(always)]
+    fn set(&self, flow: &DirectFlowKey, value: DirectFlowValue) {
+        // Without memory for it the flow is noted by a later packet.
+        let _ = DIRECT_FLOWS.insert(flow, value, 0);
+    }
+
+    #[inline(always)]
+    fn remove(&self, flow: &DirectFlowKey) {
+        let _ = DIRECT_FLOWS.remove(flow);
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_ktime_get_ns() }
+    }
+}
+
+/// Source ports of the proxy's connections that keep a pod's address.
+#[inline(always)]
+pub(crate) fn borrowed_ports() -> BorrowedPorts {
+    BorrowedPorts { low: upstream_port_low(), high: upstream_port_high() }
 }
 
 /// Says whether this processor's packet program is looking for a socket.

@@ -1,32 +1,47 @@
 //! Socket calls to services that the kernel balances: the address is changed before any packet exists.
 
-use aya_ebpf::bindings::bpf_sock_addr;
+use core::ptr::NonNull;
+
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use mesh_ebpf_abi::{Addr, Be16, Counter, Family, Protocol, ReverseKey, ReverseValue};
+use mesh_ebpf_abi::{Addr, Be16, Counter, DirectFlowKey, Family, Protocol, ReverseKey, ReverseValue};
 use mesh_ebpf_logic::flow::number_hash;
-use mesh_ebpf_logic::{Balance, balance};
+use mesh_ebpf_logic::{Balance, balance, direct_flow};
 
-use crate::constants::{host_netns_cookie, socket_lb_host_only};
+use crate::constants::{client_address_mark, host_netns_cookie, socket_lb_host_only};
 use crate::maps::{KernelMaps, SOCK_REVERSE, count};
 
 const ALLOW: i32 = 1;
 const REJECT: i32 = 0;
 const ECONNREFUSED: i32 = 111;
+const EADDRNOTAVAIL: i32 = 99;
 
 /// connect() of IPv4 sockets.
 #[cgroup_sock_addr(connect4)]
 pub fn mr_connect4(ctx: SockAddrContext) -> i32 {
-    translate(&Call::new(&ctx, Family::V4), random(), Counter::SocketLbConnect4)
+    connect(&Call::new(&ctx, Family::V4), Counter::SocketLbConnect4)
 }
 
 /// connect() of IPv6 sockets, to v4-mapped addresses too.
 #[cgroup_sock_addr(connect6)]
 pub fn mr_connect6(ctx: SockAddrContext) -> i32 {
-    translate(&Call::new(&ctx, Family::V6), random(), Counter::SocketLbConnect6)
+    connect(&Call::new(&ctx, Family::V6), Counter::SocketLbConnect6)
+}
+
+/// Does nothing; what a hook costs by itself is measured with it.
+#[cgroup_sock_addr(connect4)]
+pub fn mr_empty4(_ctx: SockAddrContext) -> i32 {
+    ALLOW
+}
+
+/// The same for IPv6 sockets.
+#[cgroup_sock_addr(connect6)]
+pub fn mr_empty6(_ctx: SockAddrContext) -> i32 {
+    ALLOW
 }
 
 /// sendto() and sendmsg() with an address, of IPv4 datagram sockets.
@@ -65,6 +80,18 @@ pub fn mr_getpeername4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn mr_getpeername6(ctx: SockAddrContext) -> i32 {
     reverse(&Call::new(&ctx, Family::V6), Counter::SocketLbGetpeername)
+}
+
+/// Keeps the proxy off ports that the pod uses whose address it borrows, then balances.
+#[inline(always)]
+fn connect(call: &Call, balanced: Counter) -> i32 {
+    if call.mark() == client_address_mark() && direct_flow::is_taken(&call.flow(), &KernelMaps) {
+        count(Counter::RefusedConnectPortClash);
+        // As for a port that another socket of the node has. SAFETY: the helper has no preconditions.
+        unsafe { bpf_set_retval(-EADDRNOTAVAIL) };
+        return REJECT;
+    }
+    translate(call, random(), balanced)
 }
 
 #[inline(always)]
@@ -135,6 +162,50 @@ impl Call {
     #[inline(always)]
     fn protocol(&self) -> u32 {
         unsafe { (*self.context).protocol }
+    }
+
+    /// Mark of the socket (`SO_MARK`).
+    #[inline(always)]
+    fn mark(&self) -> u32 {
+        match self.socket() {
+            Some(socket) => unsafe { (*socket.as_ptr()).mark },
+            None => 0,
+        }
+    }
+
+    /// The two ends that the connection will have; the source is what the socket is bound to.
+    #[inline(always)]
+    fn flow(&self) -> DirectFlowKey {
+        let (source, port) = match (self.socket(), self.family) {
+            (Some(socket), Family::V4) => unsafe {
+                let socket = socket.as_ptr();
+                (Addr::v4((*socket).src_ip4), (*socket).src_port as u16)
+            },
+            (Some(socket), Family::V6) => unsafe {
+                let socket = socket.as_ptr();
+                // One by one: the verifier takes no copy of the whole array.
+                let words = (&raw const (*socket).src_ip6).cast::<u32>();
+                let address = Addr::v6([
+                    words.read_volatile(),
+                    words.add(1).read_volatile(),
+                    words.add(2).read_volatile(),
+                    words.add(3).read_volatile(),
+                ]);
+                (address, (*socket).src_port as u16)
+            },
+            (None, _) => (Addr::default(), 0),
+        };
+        DirectFlowKey {
+            source,
+            destination: self.address(),
+            source_port: Be16::new(port),
+            destination_port: self.port(),
+        }
+    }
+
+    #[inline(always)]
+    fn socket(&self) -> Option<NonNull<bpf_sock>> {
+        NonNull::new(unsafe { (*self.context).__bindgen_anon_1.sk })
     }
 
     #[inline(always)]

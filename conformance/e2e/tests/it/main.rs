@@ -3,4 +3,5 @@
 mod bad_input;
 mod edits;
 mod fixture;
+mod port_clash;
 mod redirection;

@@ -6,7 +6,8 @@ use mesh_ebpf_loader::{DatapathConfig, KernelFeatures, plan};
 use mesh_ebpf_maps::PinnedMaps;
 
 use crate::harness::{CLIENT6, Node, VIP6, on_node};
-use crate::packets::{Packet, run};
+use crate::packet::Packet;
+use crate::packets::run;
 
 fn drop_packets(node: &mut Node, event_sampling: u32, packets: usize) -> Vec<Event> {
     let config = DatapathConfig { event_sampling, ..node.config() };

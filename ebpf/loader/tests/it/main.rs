@@ -9,6 +9,8 @@ mod events;
 mod harness;
 mod ledger;
 mod lifecycle;
+mod packet;
 mod packets;
+mod port_clash;
 mod redirect;
 mod sockets;

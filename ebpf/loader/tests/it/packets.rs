@@ -4,76 +4,15 @@
 //! been assigned shows in the counter of refused assignments. `redirect.rs` has the real ones.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 
-use crate::harness::{CLIENT4, CLIENT6, Node, VIP4, VIP6, on_node};
+use crate::harness::{Node, VIP4, VIP6, on_node};
+use crate::packet::Packet;
 
 const ASSIGNED: &str = "dropped_tc_assign_failed";
 const SHOT: i32 = 2;
 const UNSPEC: i32 = -1;
-
-/// A TCP packet as bytes, with an IPv4 header of options or IPv6 extension headers before TCP.
-pub(crate) struct Packet {
-    source: IpAddr,
-    destination: IpAddr,
-    port: u16,
-    options: Vec<u8>,
-}
-
-impl Packet {
-    pub(crate) fn to(destination: IpAddr, port: u16) -> Self {
-        let source = if destination.is_ipv4() { CLIENT4 } else { CLIENT6 };
-        Self { source, destination, port, options: Vec::new() }
-    }
-
-    fn with_options(mut self, options: &[u8]) -> Self {
-        self.options = options.to_vec();
-        self
-    }
-
-    fn ip(&self) -> Vec<u8> {
-        let mut packet = match (self.source, self.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let header = 20 + self.options.len();
-                let mut bytes = vec![0; 20];
-                bytes[0] = 0x40 | (header / 4) as u8;
-                bytes[2..4].copy_from_slice(&((header + 20) as u16).to_be_bytes());
-                bytes[8] = 64;
-                bytes[9] = 6;
-                bytes[12..16].copy_from_slice(&source.octets());
-                bytes[16..20].copy_from_slice(&destination.octets());
-                bytes
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let mut bytes = vec![0; 8];
-                bytes[0] = 0x60;
-                bytes[4..6].copy_from_slice(&((self.options.len() + 20) as u16).to_be_bytes());
-                // Extension headers here are destination options, and the last names TCP itself.
-                bytes[6] = if self.options.is_empty() { 6 } else { 60 };
-                bytes[7] = 64;
-                bytes.extend(source.octets());
-                bytes.extend(destination.octets());
-                bytes
-            }
-            _ => unreachable!("both ends are of one family"),
-        };
-        packet.extend(&self.options);
-        packet.extend(40000_u16.to_be_bytes());
-        packet.extend(self.port.to_be_bytes());
-        packet.extend([0; 8]);
-        packet.extend([5 << 4, 2, 0xff, 0xff, 0, 0, 0, 0]);
-        packet
-    }
-
-    pub(crate) fn ethernet(&self) -> Vec<u8> {
-        let mut frame = vec![2; 12];
-        frame.extend(if self.source.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
-        frame.extend(self.ip());
-        frame
-    }
-}
 
 pub(crate) fn run(node: &mut Node, program: &str, packet: &[u8]) -> (i32, BTreeMap<&'static str, u64>) {
     let path = node.pin_root().join("progs").join(program);

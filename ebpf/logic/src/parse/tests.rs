@@ -6,7 +6,7 @@ use std::vec::Vec;
 use mesh_ebpf_abi::{Addr, Be16, Family};
 use proptest::prelude::*;
 
-use super::{LinkLayer, NotTcp, TcpPacket, parse_tcp};
+use super::{LinkLayer, NotTcp, TcpFlags, TcpPacket, parse_tcp};
 use crate::flow::FourTuple;
 
 const V4: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 0, 0, 7), Ipv4Addr::new(10, 96, 0, 1));
@@ -56,7 +56,7 @@ fn ipv6(extensions: &[(u8, &[u8])]) -> Vec<u8> {
 fn expected(source: Addr, destination: Addr, family: Family) -> Result<TcpPacket, NotTcp> {
     let tuple =
         FourTuple { source, destination, source_port: Be16::new(40000), destination_port: Be16::new(80) };
-    Ok(TcpPacket { tuple, family })
+    Ok(TcpPacket { tuple, family, flags: TcpFlags(TcpFlags::SYN) })
 }
 
 fn expected_v4() -> Result<TcpPacket, NotTcp> {

@@ -3,7 +3,7 @@ use core::net::Ipv4Addr;
 use mesh_ebpf_abi::{Addr, Be16, DropReason, Family, Protocol, ServiceFlags, ServiceKey, ServiceValue};
 use proptest::prelude::*;
 
-use super::{Redirect, new_connection, takes_packets};
+use super::{Redirect, holds_ends, new_connection, takes_packets};
 use crate::fixture::TestMaps;
 use crate::flow::{FourTuple, flow_hash, pick};
 
@@ -64,6 +64,13 @@ fn half_open_and_waiting_sockets_take_their_packets_and_listeners_do_not() {
         assert!(takes_packets(state), "{state}");
     }
     assert!(!takes_packets(listen) && !takes_packets(close));
+}
+
+#[test]
+fn a_socket_in_time_wait_holds_its_ends_against_nobody() {
+    let (established, syn_sent, time_wait, listen) = (1, 2, 6, 10);
+    assert!(holds_ends(established) && holds_ends(syn_sent));
+    assert!(!holds_ends(time_wait) && !holds_ends(listen));
 }
 
 proptest! {

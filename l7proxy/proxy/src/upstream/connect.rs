@@ -1,7 +1,7 @@
 //! New connections to endpoints.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +11,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{CoreCluster, PoolKey};
 use crate::core::Core;
 use crate::failure::Failure;
+
+/// Source ports that are tried for one connection.
+const SOURCE_PORT_TRIES: u32 = 16;
 
 /// An open connection; counted until dropped.
 pub(crate) struct Open(Rc<CoreCluster>);
@@ -59,20 +62,33 @@ pub(super) async fn connect(
 }
 
 async fn dial(core: &Core, key: PoolKey) -> io::Result<TcpStream> {
-    let socket = match key.source {
-        // Needs a privilege that this process does not have; whoever started it does.
-        Some(source) => {
-            let socket = core.sockets.transparent(source).await?;
-            let socket = std::net::TcpStream::from(socket);
-            socket.set_nonblocking(true)?;
-            TcpSocket::from_std_stream(socket)
+    let stream = match key.source {
+        Some(source) => dial_from(core, source, key.endpoint).await?,
+        None => {
+            let socket = match key.endpoint {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.connect(key.endpoint).await?
         }
-        None => match key.endpoint {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        },
     };
-    let stream = socket.connect(key.endpoint).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Connects with an address that the node need not own, which takes a privilege that this process does not
+/// have; whoever started it does, and chooses the port. That a port is in use towards this endpoint, by
+/// another connection of ours or by the owner of the address, shows only now: then another one is asked for.
+async fn dial_from(core: &Core, source: IpAddr, endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let mut tries = 1;
+    loop {
+        let socket = std::net::TcpStream::from(core.sockets.transparent(source).await?);
+        socket.set_nonblocking(true)?;
+        match TcpSocket::from_std_stream(socket).connect(endpoint).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && tries < SOURCE_PORT_TRIES => {
+                tries += 1;
+            }
+            outcome => return outcome,
+        }
+    }
 }
