@@ -1,7 +1,7 @@
 //! What the programs cost, in nanoseconds, beside an empty program in the same run.
 //!
-//! In: the object file and root, as for the kernel tests, whose node and packets it uses. Out: one JSON object
-//! with a row for each case. Started by `cargo xtask bench datapath`, which prints it as a table.
+//! In: the object file and root, as for the kernel tests, whose node and packets it uses. Out: a table with a row
+//! for each case, or one JSON object (`--json`). Started by `cargo xtask bench datapath`.
 //!
 //! Packets are run by BPF_PROG_TEST_RUN (`packets.rs`): many times in a row on one processor, caches warm. That
 //! is no ingress, so giving a packet to a socket is refused there; what that costs shows in the rows measured
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
     });
     // Nothing comes where it cannot run, which was said.
     let Ok(rows) = rows.recv() else { return ExitCode::FAILURE };
-    println!("{}", serde_json::json!({ "rows": rows }));
+    if std::env::args().any(|argument| argument == "--json") {
+        println!("{}", serde_json::json!({ "rows": rows }));
+    } else {
+        println!("{}", row::table(&rows));
+    }
     ExitCode::SUCCESS
 }

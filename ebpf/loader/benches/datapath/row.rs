@@ -1,5 +1,6 @@
-//! One measured case.
+//! Measured cases.
 
+use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 /// Nanoseconds of a case and of an empty program beside it, round by round.
@@ -42,4 +43,27 @@ impl Row {
             over_empty: quartiles(&|(program, empty)| program - empty),
         }
     }
+}
+
+/// All of them, as Markdown reads it.
+pub(crate) fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    table.set_header(["program", "case", "how", "ns", "empty ns", "ns over empty", "quartiles"]);
+    for row in rows {
+        let [median, lower, upper] = row.over_empty;
+        table.add_row([
+            row.program.to_owned(),
+            row.case.clone(),
+            row.method.to_owned(),
+            format!("{:.0}", row.nanoseconds),
+            format!("{:.0}", row.empty),
+            format!("{median:.0}"),
+            format!("{lower:.0}-{upper:.0}"),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
 }
