@@ -32,18 +32,6 @@ pub fn mr_connect6(ctx: SockAddrContext) -> i32 {
     connect(&Call::new(&ctx, Family::V6), Counter::SocketLbConnect6)
 }
 
-/// Does nothing; what a hook costs by itself is measured with it.
-#[cgroup_sock_addr(connect4)]
-pub fn mr_empty4(_ctx: SockAddrContext) -> i32 {
-    ALLOW
-}
-
-/// The same for IPv6 sockets.
-#[cgroup_sock_addr(connect6)]
-pub fn mr_empty6(_ctx: SockAddrContext) -> i32 {
-    ALLOW
-}
-
 /// sendto() and sendmsg() with an address, of IPv4 datagram sockets.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn mr_sendmsg4(ctx: SockAddrContext) -> i32 {
@@ -92,6 +80,23 @@ fn connect(call: &Call, balanced: Counter) -> i32 {
         return REJECT;
     }
     translate(call, random(), balanced)
+}
+
+macro_rules! empty {
+    ($($name:ident $hook:ident)*) => {$(
+        /// Does nothing; what a hook costs by itself is measured with it.
+        #[cgroup_sock_addr($hook)]
+        pub fn $name(_ctx: SockAddrContext) -> i32 {
+            ALLOW
+        }
+    )*};
+}
+empty! {
+    mr_empty_conn4 connect4
+    mr_empty_conn6 connect6
+    mr_empty_send4 sendmsg4
+    mr_empty_recv4 recvmsg4
+    mr_empty_peer4 getpeername4
 }
 
 #[inline(always)]
