@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -70,6 +71,22 @@ impl Namespace {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    /// Runs `work` on a thread of its own that stays in the namespace and outlives this call.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<anyhow::Result<T>>> {
+        let path = PathBuf::from(FOLDER).join(&self.name);
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let namespace = self.name.clone();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {namespace}"))?;
+            Ok(work())
+        });
+        thread.context("cannot start a thread")
     }
 
     /// Connects from the namespace.

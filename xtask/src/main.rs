@@ -11,6 +11,7 @@ mod graph;
 mod lint;
 mod process;
 mod setup;
+mod soak;
 mod suite;
 mod test;
 mod text;
@@ -44,6 +45,8 @@ enum Task {
     Test(test::Options),
     /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
     Demo(demo::Options),
+    /// Break things while traffic goes on, for as long as you like; as root.
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Graph(options) => graph::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Demo(options) => demo::run(&options),
+        Task::Soak(options) => soak::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

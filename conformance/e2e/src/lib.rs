@@ -2,9 +2,10 @@
 //!
 //! In: programs, kernel object, manifests. Out: a running [`Stack`] (as root, redirecting) or [`PlainStack`]
 //! (without), that tests and the demo send traffic through and ask questions of, taken down when dropped.
-//! Start with `stack.rs`. Threads: those of the echo backends.
+//! Start with `stack.rs`; what breaks while traffic goes on is in [`faults`]. Threads: those of the echo backends.
 
 mod cgroup;
+pub mod faults;
 mod manifest;
 mod plain;
 mod stack;

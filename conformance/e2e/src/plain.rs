@@ -91,6 +91,12 @@ impl PlainStack {
         self.options.folder.join("run")
     }
 
+    /// What 10.244.1.`number` of a manifest becomes.
+    pub fn loopback(&self, number: u8) -> Ipv4Addr {
+        let [a, b, c] = self.network;
+        Ipv4Addr::new(a, b, c, number)
+    }
+
     /// Writes a manifest, pods' addresses made loopback ones: a new file, moved over the old one.
     pub fn write_manifest(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let documents = text.split("\n---\n").filter(|document| !document.contains("addressType: IPv6"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use mesh_testkit::echo::Echo;
 use mesh_testkit::http::get_unix;
+use mesh_testkit::ledger::Ledger;
 use mesh_testkit::namespace::{self, Namespace};
 use mesh_testkit::process::Guard;
 use mesh_testkit::topology::{POD_DEVICES, Topology, UPLINK_DEVICES};
@@ -61,6 +62,8 @@ pub struct Stack {
     agent: Option<Guard>,
     /// Backends, the first in pod 1.
     pub backends: Vec<Backend>,
+    /// What the backends saw of requests that carry a number.
+    pub ledger: Ledger,
     /// The world around.
     pub topology: Topology,
     cgroup: Cgroup,
@@ -86,6 +89,7 @@ impl Stack {
             folder,
             agent: None,
             backends: Vec::new(),
+            ledger: Ledger::default(),
             topology,
             cgroup,
             kept: false,
@@ -94,7 +98,7 @@ impl Stack {
         for number in 1..=stack.topology.pods.len() {
             let name = format!("pod{number}");
             let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, BACKEND_PORT));
-            let echo = Echo::start(&name, stack.pod(number).listen(any)?)?;
+            let echo = Echo::start_noting(&name, stack.pod(number).listen(any)?, stack.ledger.clone())?;
             stack.backends.push(Backend { name, echo });
         }
         Ok(stack)
@@ -127,6 +131,11 @@ impl Stack {
         self.folder.join("run")
     }
 
+    /// The working folder, with the manifests and the folder of the sockets.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Folder of the pinned maps and links.
     pub fn pin_root(&self) -> PathBuf {
         Path::new(BPF_FILE_SYSTEM).join(&self.options.prefix)
@@ -139,6 +148,23 @@ impl Stack {
 
     /// Starts the agent on the node and waits until its socket answers.
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
+        self.spawn_agent()?;
+        let socket = self.run_dir().join("agent.sock");
+        let agent = self.agent.as_mut().context("the agent was started")?;
+        let answered = wait::until("the agent's socket answers", READY_WITHIN, || {
+            if let Some(status) = agent.ended() {
+                return Ok(Err(status));
+            }
+            get_unix(&socket, "/v1/status").map(|_| Ok(()))
+        })?;
+        if let Err(status) = answered {
+            bail!("the agent ended with {status}:\n{}", self.log("agent.log"));
+        }
+        Ok(())
+    }
+
+    /// Starts the agent on the node, and waits for nothing.
+    pub fn spawn_agent(&mut self) -> anyhow::Result<()> {
         fs::create_dir_all(self.run_dir())?;
         let log = File::options().create(true).append(true).open(self.run_dir().join("agent.log"))?;
         let mut command = self.program("mesh-agent");
@@ -149,18 +175,7 @@ impl Stack {
         command.arg("--proxy-binary").arg(self.options.programs.join("l7proxy"));
         command.args(&self.options.agent_arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut agent = Guard::start(&mut command).context("cannot start the agent")?;
-        let socket = self.run_dir().join("agent.sock");
-        let answered = wait::until("the agent's socket answers", READY_WITHIN, || {
-            if let Some(status) = agent.ended() {
-                return Ok(Err(status));
-            }
-            get_unix(&socket, "/v1/status").map(|_| Ok(()))
-        })?;
-        self.agent = Some(agent);
-        if let Err(status) = answered {
-            bail!("the agent ended with {status}:\n{}", self.log("agent.log"));
-        }
+        self.agent = Some(Guard::start(&mut command).context("cannot start the agent")?);
         Ok(())
     }
 
@@ -223,6 +238,14 @@ impl Stack {
         self.stop_agent();
         let pins = self.pin_root();
         fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))
+    }
+
+    /// Kills the agent, with SIGKILL; the proxy and the kernel go on.
+    pub fn kill_agent(&mut self) -> anyhow::Result<()> {
+        match self.agent.take() {
+            Some(mut agent) => agent.kill().context("cannot kill the agent"),
+            None => bail!("no agent runs"),
+        }
     }
 
     /// Ends the agent, with SIGTERM; the proxy and the kernel go on.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use mesh_conformance::faults::{self, Length, Rig};
 use mesh_conformance::{PlainOptions, PlainStack, Stack, StackOptions};
 use mesh_testkit::certificate::Certificate;
 use mesh_testkit::http::{Answer, Connection, Speak};
@@ -58,6 +59,28 @@ pub(crate) fn redirecting(test: &str, agent_arguments: &[&str]) -> Option<Redire
     let certificate = Certificate::for_hosts(&["shop.example.com"]).expect("a certificate");
     stack.write_manifest("15-secret.yaml", &certificate.secret("shop", "shop-tls")).expect("a Secret");
     Some(Redirecting { stack, certificate })
+}
+
+/// Runs a fault as long as the gate has time, and prints what was counted.
+pub(crate) fn fault(test: &str, name: &str) {
+    if let Some(bpf_object) = bpf_object(test) {
+        run_fault(name, bpf_object);
+    }
+}
+
+/// The same for one that needs neither root nor kernel programs.
+pub(crate) fn plain_fault(name: &str) {
+    run_fault(name, PathBuf::new());
+}
+
+#[expect(clippy::print_stderr, reason = "the figures are for whoever reads the test's output")]
+fn run_fault(name: &str, bpf_object: PathBuf) {
+    let scenario = faults::scenario(name).expect("a fault of this name");
+    let rig = Rig { programs: programs(), bpf_object, manifests: quickstart(), prefix: self::name() };
+    match (scenario.run)(&rig, Length::Gate) {
+        Ok(figures) => eprintln!("{figures}"),
+        Err(error) => panic!("{error:#}"),
+    }
 }
 
 /// The quickstart, serving.

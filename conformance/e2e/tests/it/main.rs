@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod edits;
+mod faults;
 mod fixture;
 mod port_clash;
 mod redirection;
