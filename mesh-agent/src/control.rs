@@ -144,12 +144,21 @@ impl Control {
         }
     }
 
-    /// Writes the kernel's tables: all frontends but those whose listener the proxy does not serve yet.
+    /// Writes the kernel's tables: all frontends but those whose listener the proxy does not serve yet. Such an
+    /// address is balanced by the kernel meanwhile where a Service has it.
     fn write_kernel(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) {
         let Some(kernel) = &self.kernel else { return };
         let mut served = derived.effective.frontends.clone();
         served.retain(|frontend| proxy.accepted.contains(&frontend.listener));
-        let frontends = desired_frontends(&derived.ingested.services, &derived.ingested.backends, &served);
+        let mut frontends =
+            desired_frontends(&derived.ingested.services, &derived.ingested.backends, &served);
+        if !proxy.heard {
+            // The proxy may serve them for an earlier agent: what the kernel has of them stays as it is, or
+            // connections would pass the proxy by at every restart.
+            let claimed = &derived.effective.frontends;
+            let claimed: BTreeSet<_> = claimed.iter().map(|owned| (owned.address, owned.port)).collect();
+            frontends.retain(|frontend| !claimed.contains(&(frontend.key.address, frontend.key.port)));
+        }
         let proxied = proxied_addresses(&derived.effective);
         self.database.write(|txn| {
             txn.replace(kernel.frontends, frontends);
@@ -159,7 +168,7 @@ impl Control {
             txn.complete(kernel.rules, FILLED_BY_CONTROL);
             // Without the proxy's word on its listeners the frontends that need it are not known, and
             // pruning would cut what an earlier agent had set up.
-            if !proxy.accepted.is_empty() || derived.effective.frontends.is_empty() {
+            if proxy.heard || derived.effective.frontends.is_empty() {
                 txn.complete(kernel.frontends, FILLED_BY_CONTROL);
             }
         });
@@ -186,7 +195,7 @@ impl Control {
             refused.extend(reasons);
         }
         let Some(accepted) = accepted else { return false };
-        let now = ProxyListeners { accepted, refused };
+        let now = ProxyListeners { heard: true, accepted, refused };
         let changed = now != *proxy;
         *proxy = now;
         changed

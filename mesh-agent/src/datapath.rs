@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -294,6 +296,31 @@ pub(crate) fn cleanup(options: &CleanupOptions) -> anyhow::Result<()> {
         .with_context(|| format!("cannot clean {}", options.roots.pin_root.display()))?;
     let netlink = Netlink::start().context("cannot talk to the kernel's routing tables")?;
     let routes = remove_all(&netlink).context("cannot take the routes and rules out")?;
-    tracing::info!(links = removed.links, maps = removed.maps, routes, "cleaned up");
+    let sockets = remove_dead_sockets(&options.roots.run_dir).context("cannot remove a dead socket")?;
+    tracing::info!(
+        links = removed.links,
+        programs = removed.programs,
+        maps = removed.maps,
+        routes,
+        sockets,
+        "cleaned up"
+    );
     Ok(())
+}
+
+/// Removes the sockets in a run directory that nobody serves any more; how many.
+fn remove_dead_sockets(run_dir: &Path) -> std::io::Result<usize> {
+    let mut removed = 0;
+    for name in ["agent.sock", "xds.sock", "starter.sock", "proxy-admin.sock"] {
+        let path = run_dir.join(name);
+        // One that is alive but of another type (starter.sock) says so with another error.
+        match UnixStream::connect(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(&path)?;
+                removed += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(removed)
 }

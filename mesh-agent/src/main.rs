@@ -2,13 +2,14 @@
 //!
 //! In: the command line, a folder of manifests. Out: a configured proxy, a programmed kernel, `agent.sock`.
 //! Start reading in `control.rs`. Tasks: the folder's watcher, the node's observer, the xDS server, the
-//! agent's socket, one reconciler a table, the datapath's keeper, and the control loop.
+//! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the datapath's keeper, and the control loop.
 
 mod api;
 mod args;
 mod control;
 mod datapath;
 mod derive;
+mod logs;
 mod programmed;
 mod proxy;
 mod serve;

@@ -11,6 +11,8 @@ use crate::derive::Derived;
 /// What the proxy says of listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProxyListeners {
+    /// Whether a proxy has said anything to this agent yet.
+    pub(crate) heard: bool,
     /// Names it serves.
     pub(crate) accepted: BTreeSet<String>,
     /// Names it refused, with the reason.

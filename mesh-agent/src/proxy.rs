@@ -1,6 +1,5 @@
 //! The proxy as a process: found by its socket and adopted, or started.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use mesh_l7proxy_wire::{OpenListener, StarterClient};
+
+use crate::logs;
 
 /// Name of the listener that redirected connections arrive on.
 pub(crate) const REDIRECT_LISTENER: &str = "redirect";
@@ -42,13 +43,11 @@ impl ProxyProcess {
         if StarterClient::connect(&self.socket()).is_ok() {
             return Ok(Started::Adopted);
         }
-        let log_path = self.run_dir.join("proxy.log");
-        let log = File::options().create(true).append(true).open(&log_path);
-        let log = log.with_context(|| format!("cannot open the proxy's log {}", log_path.display()))?;
-        let access_path = self.run_dir.join("access.log");
-        let access = File::options().create(true).append(true).open(&access_path);
-        let access =
-            access.with_context(|| format!("cannot open the access log {}", access_path.display()))?;
+        let (log_path, access_path) = (self.run_dir.join(logs::PROXY_LOG), self.run_dir.join(logs::ACCESS_LOG));
+        let open = |path: &Path| {
+            logs::open(path).with_context(|| format!("cannot open the proxy's log {}", path.display()))
+        };
+        let (log, access) = (open(&log_path)?, open(&access_path)?);
         let mut command = Command::new(&self.binary);
         command.arg("starter").arg("--detach").arg("--run-dir").arg(&self.run_dir);
         command.arg("--worker-threads").arg(self.threads.to_string());

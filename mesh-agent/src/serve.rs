@@ -21,7 +21,7 @@ use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
 use crate::proxy::{ProxyProcess, Started, redirect_ports};
 use crate::view::{State, View};
-use crate::{api, datapath};
+use crate::{api, datapath, logs};
 
 /// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
 pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -100,6 +100,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     if let Some(datapath) = &datapath {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
+    let logs = tokio::spawn(logs::keep_small(run_dir.clone()));
     let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
     let control = Control {
@@ -123,6 +124,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     if let Some(keeper) = keeper {
         keeper.abort();
     }
+    logs.abort();
     let _ = stop_server.send(());
     let _ = serving.await;
     let _ = fs::remove_file(run_dir.join("agent.sock"));

@@ -1,7 +1,8 @@
 //! The thin edge: frontends to the kernel's load-balancing maps.
 //!
 //! No packet sees half of a change. Growing goes backends, slots, service; shrinking goes service, slots,
-//! backends; a slot is overwritten in place, so every slot below the service's count is always filled.
+//! backends; a slot is overwritten in place, so every slot below the service's count is always filled. A change
+//! that finds a map full is taken back whole: the last good state goes on serving.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +36,13 @@ struct Backend {
     id: u32,
     /// Slots that point to it.
     slots: usize,
+}
+
+/// Entries that a change has added.
+#[derive(Default)]
+struct Taken {
+    backends: Vec<BackendValue>,
+    slots: Vec<SlotKey>,
 }
 
 impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
@@ -83,16 +91,29 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
                 self.last_service
             }
         };
+        let is_new = current.is_none();
         let before = current.map(|service| service.slots).unwrap_or_default();
-        for (slot, backend) in (0..).zip(&entries.backends) {
-            let backend_id = self.backend_id(backend)?;
-            if before.get(slot as usize) != Some(backend) {
-                self.maps.slots().insert(&SlotKey { service: id, slot }, &backend_id)?;
-            }
-        }
         let count = u16::try_from(entries.backends.len()).expect("the plan has at most 65535 backends");
         let value = ServiceValue { service: id, backends: count, flags: entries.flags };
-        self.maps.services().insert(&entries.key, &value)?;
+        let mut taken = Taken::default();
+        let mut outcome = self.take_room(id, before.len(), entries, &mut taken);
+        if is_new && outcome.is_ok() {
+            outcome = self.maps.services().insert(&entries.key, &value);
+        }
+        if let Err(error) = outcome {
+            self.give_back(taken);
+            return Err(error);
+        }
+        // From here on entries are only replaced and removed, for which there is always room.
+        for ((slot, backend), held) in (0..).zip(&entries.backends).zip(&before) {
+            if held != backend {
+                let backend = self.backend_id(backend)?;
+                self.maps.slots().insert(&SlotKey { service: id, slot }, &backend)?;
+            }
+        }
+        if !is_new {
+            self.maps.services().insert(&entries.key, &value)?;
+        }
         for slot in entries.backends.len()..before.len() {
             let slot = u32::try_from(slot).expect("slots are counted in 16 bits");
             self.maps.slots().remove(&SlotKey { service: id, slot })?;
@@ -103,6 +124,44 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
         let slots = entries.backends.clone();
         self.services.insert(entries.key, Service { id, flags: entries.flags, slots });
         self.release(&before)
+    }
+
+    /// Adds the entries that a change needs room for: backends, and slots from `first` on. Nothing that is
+    /// served changes by that.
+    fn take_room(
+        &mut self,
+        service: u32,
+        first: usize,
+        entries: &LbMapEntries,
+        taken: &mut Taken,
+    ) -> Result<(), MapError> {
+        for (index, backend) in entries.backends.iter().enumerate() {
+            let is_new = !self.backends.contains_key(backend);
+            let id = self.backend_id(backend)?;
+            if is_new {
+                taken.backends.push(*backend);
+            }
+            if index >= first {
+                let slot = u32::try_from(index).expect("slots are counted in 16 bits");
+                let slot = SlotKey { service, slot };
+                self.maps.slots().insert(&slot, &id)?;
+                taken.slots.push(slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what a change that cannot be finished has added: a full map is not to be filled with what
+    /// serves nobody. What cannot be removed now is an orphan, which the next prune takes out.
+    fn give_back(&mut self, taken: Taken) {
+        for slot in &taken.slots {
+            let _ = self.maps.slots().remove(slot);
+        }
+        for backend in &taken.backends {
+            if let Some(known) = self.backends.remove(backend) {
+                let _ = self.maps.backends().remove(&known.id);
+            }
+        }
     }
 
     fn take_out(&mut self, key: &ServiceKey) -> Result<(), MapError> {

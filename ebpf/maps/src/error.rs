@@ -56,7 +56,10 @@ pub enum MapError {
         source: Box<aya::maps::MapError>,
     },
     /// An entry more than the map has room for.
-    #[error("map {map} is full with {entries} entries: cannot write {key}")]
+    #[error(
+        "map {map} is full with {entries} entries: cannot write {key}: remove Services or endpoints that are \
+         not needed; it is tried again by itself"
+    )]
     Full {
         /// The map.
         map: &'static str,

@@ -40,10 +40,12 @@ impl MemoryMaps {
         }
     }
 
-    /// Lets the services map hold so many entries only, to test what happens when it is full.
+    /// Lets the maps hold so many entries only, to test what happens when they are full.
     #[must_use]
-    pub fn with_services_capacity(mut self, entries: u32) -> Self {
-        self.services.capacity = entries;
+    pub fn with_capacities(mut self, services: u32, slots: u32, backends: u32) -> Self {
+        self.services.capacity = services;
+        self.slots.capacity = slots;
+        self.backends.capacity = backends;
         self
     }
 

@@ -186,6 +186,8 @@ impl LoadBalancerMaps for PinnedMaps {
 /// A hash map of the kernel (or another that the same system calls serve) as a table.
 struct HashTable<K, V> {
     name: &'static str,
+    /// How many entries it has room for.
+    capacity: u32,
     map: HashMap<MapData, Plain<K>, Plain<V>>,
 }
 
@@ -207,7 +209,9 @@ where
             path: path.clone(),
             source: Box::new(source),
         })?;
-        Ok(Self { name, map })
+        let layout = layouts().iter().find(|layout| layout.name == name);
+        let capacity = layout.expect("names and layouts come from one list").max_entries;
+        Ok(Self { name, capacity, map })
     }
 }
 
@@ -225,9 +229,10 @@ where
     }
 
     fn insert(&mut self, key: &K, value: &V) -> Result<(), MapError> {
-        self.map
-            .insert(Plain(*key), Plain(*value), 0)
-            .map_err(|source| key_error(self.name, "write", key, source))
+        self.map.insert(Plain(*key), Plain(*value), 0).map_err(|source| match is_full(&source) {
+            true => MapError::Full { map: self.name, entries: self.capacity, key: format!("{key:?}") },
+            false => key_error(self.name, "write", key, source),
+        })
     }
 
     fn remove(&mut self, key: &K) -> Result<bool, MapError> {
@@ -312,5 +317,14 @@ fn is_absent(error: &aya::maps::MapError) -> bool {
     }
 }
 
+/// Whether the kernel says that there is no room for one entry more.
+fn is_full(error: &aya::maps::MapError) -> bool {
+    match error {
+        aya::maps::MapError::SyscallError(error) => error.io_error.raw_os_error() == Some(E2BIG),
+        _ => false,
+    }
+}
+
 const ENOENT: i32 = 2;
+const E2BIG: i32 = 7;
 const EINVAL: i32 = 22;

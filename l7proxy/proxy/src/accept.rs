@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::codec::{self, Protocol};
 use crate::connection::{Connection, Established};
 use crate::core::{Core, Held};
+use crate::descriptors;
 use crate::io::{HelloLimit, Io, Stream};
 
 /// A hello with many keys and extensions stays far below; RFC 8446 sets no limit.
@@ -39,9 +41,11 @@ pub(crate) async fn accept_all(
     socket: TcpListener,
     draining: watch::Receiver<bool>,
 ) {
+    let mut complained = false;
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
+                let scarce = descriptors::is_reserve(stream.as_raw_fd());
                 let held = Held::new(&core);
                 let (core, name, draining) = (core.clone(), name.clone(), draining.clone());
                 tokio::task::spawn_local(async move {
@@ -50,12 +54,25 @@ pub(crate) async fn accept_all(
                         tracing::debug!(listener = &*name, src.addr = %peer, %error, "connection ended early");
                     }
                 });
+                if !scarce {
+                    complained = false;
+                    continue;
+                }
+                // Whoever comes next waits in the listening socket.
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(listener = &*name, "too many open files: accepting pauses; raise the limit");
+                }
+                while !descriptors::have_room() {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
             Err(error) => {
                 core.counters().accept_errors.add(1);
-                tracing::warn!(listener = &*name, %error, "cannot accept");
+                if !std::mem::replace(&mut complained, true) {
+                    tracing::warn!(listener = &*name, %error, "cannot accept");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -12,6 +12,7 @@ mod body;
 mod codec;
 mod connection;
 mod core;
+mod descriptors;
 mod failure;
 mod forwarded;
 mod head;

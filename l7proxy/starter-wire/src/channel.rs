@@ -91,11 +91,12 @@ impl Channel {
         }
     }
 
-    /// Receives one message whole; `None` when the other end is closed.
+    /// Receives one message whole; `None` when the other end is closed. Descriptors may be missing: the kernel
+    /// drops those for which this process has no room left (`EMFILE`), and whoever expects some has to count.
     ///
     /// # Errors
-    /// `InvalidData` when the message was cut, is no JSON of this type, or came with too many
-    /// descriptors (those that came are closed); `WouldBlock` on an empty non-blocking socket.
+    /// `InvalidData` when the message was cut or is no JSON of this type (descriptors that came are closed);
+    /// `WouldBlock` on an empty non-blocking socket.
     pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<Received<T>>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -113,7 +114,7 @@ impl Channel {
                 descriptors.extend(rights);
             }
         }
-        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        if received.flags.contains(ReturnFlags::TRUNC) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message over the bounds was cut"));
         }
         if received.bytes == 0 {

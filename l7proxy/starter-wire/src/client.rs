@@ -154,7 +154,14 @@ impl StarterClient {
             let mut sockets = descriptors.into_iter();
             for info in listeners {
                 let count = usize::from(info.spec.sockets);
-                all.push(OpenListener { info, sockets: sockets.by_ref().take(count).collect() });
+                let own: Vec<OwnedFd> = sockets.by_ref().take(count).collect();
+                if own.len() < count {
+                    return Err(WireError::Unexpected {
+                        request: "listeners",
+                        detail: "sockets are missing: this process has too many open files".to_owned(),
+                    });
+                }
+                all.push(OpenListener { info, sockets: own });
             }
             from = next;
         }

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use mesh_ebpf_abi::{ServiceFlags, ServiceKey};
 use mesh_ebpf_maps::{LoadBalancerMaps, PinnedMaps};
-use mesh_testkit::namespace::command_in;
 use mesh_testkit::wait;
 
-use super::world::{CATALOG, Dice, World, ensure_once, ensure_unharmed};
+use super::world::{CATALOG, Dice, World, ensure_once, ensure_unharmed, routing};
 use super::{Length, Rig};
 
 /// An agent is killed at a random moment of this time after it was started: while it loads, while it reads,
@@ -160,20 +159,4 @@ impl Kernel {
 fn services(maps: &mut PinnedMaps) -> anyhow::Result<BTreeMap<ServiceKey, (ServiceFlags, u16)>> {
     let entries = maps.services().entries()?;
     Ok(entries.into_iter().map(|(key, value)| (key, (value.flags, value.backends))).collect())
-}
-
-/// Rules and routes of the redirection, a line each.
-fn routing(node: &str) -> anyhow::Result<String> {
-    let mut all = String::new();
-    for arguments in [
-        &["-4", "rule"][..],
-        &["-6", "rule"],
-        &["-4", "route", "show", "table", "2004"],
-        &["-6", "route", "show", "table", "2004"],
-        &["-4", "route", "show", "table", "local", "proto", "all"],
-    ] {
-        let output = command_in(node, "ip").args(arguments).output().context("iproute2 is not installed")?;
-        all.push_str(&String::from_utf8_lossy(&output.stdout));
-    }
-    Ok(all)
 }

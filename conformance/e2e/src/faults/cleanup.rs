@@ -13,7 +13,7 @@ use mesh_testkit::namespace::command_in;
 use mesh_testkit::wait;
 use rustix::process::Signal;
 
-use super::world::{World, signal};
+use super::world::{World, routing, signal};
 use super::{Length, Rig};
 
 /// The kernel frees programs and maps a moment after their last holder has gone.
@@ -82,23 +82,6 @@ fn once(rig: &Rig) -> anyhow::Result<String> {
 fn list(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-}
-
-/// All rules and routes of a namespace.
-fn routing(node: &str) -> anyhow::Result<String> {
-    let mut all = String::new();
-    for arguments in [
-        &["-4", "rule"][..],
-        &["-6", "rule"],
-        &["-4", "route", "show", "table", "all"],
-        &["-6", "route", "show", "table", "all"],
-    ] {
-        let output = command_in(node, "ip").args(arguments).output().context("iproute2 is not installed")?;
-        all.push_str(&String::from_utf8_lossy(&output.stdout));
-    }
-    // Multicast routes of the kernel's own come and go with neighbours.
-    let lines: BTreeSet<&str> = all.lines().filter(|line| !line.contains("ff00::")).collect();
-    Ok(lines.into_iter().map(|line| format!("{line}\n")).collect())
 }
 
 /// Identifiers of what is pinned: in the whole kernel nobody else has them.

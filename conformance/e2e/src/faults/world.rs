@@ -1,5 +1,6 @@
 //! The quickstart under traffic, and hands to break it with.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use mesh_testkit::certificate::Certificate;
 use mesh_testkit::flow::Flow;
+use mesh_testkit::namespace::command_in;
 use mesh_testkit::traffic::{Load, Report, Target, Traffic};
 use mesh_testkit::wait;
 use rustix::process::{Pid, Signal, kill_process};
@@ -178,6 +180,23 @@ pub(super) fn place(from: &std::path::Path, to: &std::path::Path) -> anyhow::Res
     let new = to.with_extension("new");
     fs::copy(from, &new).with_context(|| format!("cannot copy {}", from.display()))?;
     fs::rename(&new, to).with_context(|| format!("cannot replace {}", to.display()))
+}
+
+/// All rules and routes of a namespace, a line each.
+pub(super) fn routing(node: &str) -> anyhow::Result<String> {
+    let mut all = String::new();
+    for arguments in [
+        &["-4", "rule"][..],
+        &["-6", "rule"],
+        &["-4", "route", "show", "table", "all"],
+        &["-6", "route", "show", "table", "all"],
+    ] {
+        let output = command_in(node, "ip").args(arguments).output().context("iproute2 is not installed")?;
+        all.push_str(&String::from_utf8_lossy(&output.stdout));
+    }
+    // Multicast routes of the kernel's own come and go with neighbours.
+    let lines: BTreeSet<&str> = all.lines().filter(|line| !line.contains("ff00::")).collect();
+    Ok(lines.into_iter().map(|line| format!("{line}\n")).collect())
 }
 
 fn pid(number: &Value) -> anyhow::Result<Pid> {

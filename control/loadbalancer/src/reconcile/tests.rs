@@ -89,7 +89,7 @@ fn a_restart_keeps_identifiers_and_prunes_what_nobody_wants() {
 
 #[test]
 fn a_full_map_is_an_error_that_names_it_and_leaves_the_rest() {
-    let maps = MemoryMaps::new().with_services_capacity(1);
+    let maps = MemoryMaps::new().with_capacities(1, 10, 10);
     let mut target = FrontendTarget::restore(maps).expect("memory");
     target.apply(&balanced(1, &[1])).expect("room");
     let error = target.apply(&balanced(2, &[2])).expect_err("no room").to_string();
@@ -156,4 +156,23 @@ proptest! {
             expected.values().filter(|b| **b != [255]).flatten().copied().collect();
         prop_assert_eq!(target.maps.backends().entries().expect("memory").len(), distinct.len());
     }
+}
+
+#[test]
+fn a_full_map_leaves_the_last_good_state_and_no_rest_of_what_did_not_fit() {
+    let maps = MemoryMaps::new().with_capacities(1, 3, 3);
+    let mut target = FrontendTarget::restore(maps).expect("memory");
+    target.apply(&balanced(1, &[1, 2])).expect("room");
+    // One more fits, two more do not; and a second service does not fit at all.
+    let error = target.apply(&balanced(1, &[2, 3, 4, 5])).expect_err("four backends are too many");
+    for part in ["mr_", "is full with 3 entries", "remove"] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    assert!(target.apply(&balanced(2, &[1])).is_err());
+    assert_eq!(served(&mut target.maps), BTreeMap::from([(1, vec![1, 2])]));
+    assert_eq!(target.maps.slots().entries().expect("memory").len(), 2);
+    assert_eq!(target.maps.backends().entries().expect("memory").len(), 2);
+    target.apply(&balanced(1, &[2, 3, 4])).expect_err("a map that is full while old and new are both there");
+    target.apply(&balanced(1, &[1, 2, 3])).expect("there is room again");
+    assert_eq!(served(&mut target.maps), BTreeMap::from([(1, vec![1, 2, 3])]));
 }

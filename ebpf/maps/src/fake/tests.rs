@@ -23,7 +23,7 @@ fn an_entry_is_read_back_until_it_is_removed() {
 
 #[test]
 fn a_full_map_refuses_a_new_key_by_name_and_still_takes_a_known_one() {
-    let mut maps = MemoryMaps::new().with_services_capacity(1);
+    let mut maps = MemoryMaps::new().with_capacities(1, 10, 10);
     maps.services().insert(&key(80), &VALUE).unwrap();
     maps.services().insert(&key(80), &ServiceValue { backends: 3, ..VALUE }).unwrap();
     let error = maps.services().insert(&key(81), &VALUE).unwrap_err();

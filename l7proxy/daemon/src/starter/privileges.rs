@@ -33,7 +33,7 @@ pub(super) fn reduce(user: Option<u32>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives the run directory and what is in it to the user that we are about to become.
+/// Gives a file in the run directory to the user that we are about to become.
 pub(super) fn hand_over(path: &Path, user: Option<u32>) -> io::Result<()> {
     if let Some(user) = user {
         std::os::unix::fs::chown(path, Some(user), Some(user))?;

@@ -31,7 +31,7 @@ impl RunDirectory {
     pub(super) fn open(options: &StarterOptions) -> anyhow::Result<Self> {
         let folder = &options.run.run_dir;
         create(folder).with_context(|| format!("run directory {}", folder.display()))?;
-        hand_over(folder, options.user).with_context(|| format!("cannot give {} away", folder.display()))?;
+        share(folder, options.user).with_context(|| format!("cannot share {}", folder.display()))?;
         let lock_file = options.run.lock_file();
         let lock = lock(&lock_file)?;
         let sockets = [options.run.starter_socket(), options.run.admin_socket()];
@@ -78,10 +78,21 @@ fn create(folder: &Path) -> anyhow::Result<()> {
     if owner != me.as_raw() && !me.is_root() {
         bail!("belongs to user {owner}, not to us (user {}); choose another with --run-dir", me.as_raw());
     }
-    if metadata.permissions().mode() & 0o022 != 0 {
+    let mode = metadata.permissions().mode();
+    // A group may write where it can only replace its own files: see `share`.
+    let shared = mode & 0o1002 == 0o1000;
+    if mode & 0o022 != 0 && !shared {
         bail!("others may write to it; run `chmod 700 {}`", folder.display());
     }
     Ok(())
+}
+
+/// Lets the group of the user that we are about to become make sockets in our folder. It stays ours, and it is
+/// sticky (as /tmp is): that user cannot remove or replace what others have there, the agent's socket above all.
+fn share(folder: &Path, user: Option<u32>) -> io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    std::os::unix::fs::chown(folder, None, Some(user))?;
+    fs::set_permissions(folder, Permissions::from_mode(0o1770))
 }
 
 fn lock(path: &Path) -> anyhow::Result<File> {

@@ -25,6 +25,9 @@ const STORE_AFTER: Duration = Duration::from_millis(200);
 /// which bounds the share of this thread that copying takes to a twentieth.
 const STORE_SHARE: u32 = 20;
 
+/// How long after the starter could not take the configuration it is offered again.
+const OFFER_AGAIN: Duration = Duration::from_secs(2);
+
 /// How often listeners without a socket are tried again: soon enough for a port that a dying process
 /// is about to leave, and cheap, a question to the starter for each.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -177,10 +180,14 @@ impl ControlTask {
         let exported = Zeroizing::new(self.controller.store().export());
         let memory: OwnedFd = match sealed_memfd("millrace-config", &exported) {
             Ok(memory) => memory,
-            Err(error) => return warn!(%error, "no memory to keep the configuration in"),
+            Err(error) => {
+                self.store_at = Some(Instant::now() + OFFER_AGAIN);
+                return warn!(%error, "no memory to keep the configuration in");
+            }
         };
         if let Err(error) = self.link.store_config(memory).await {
-            warn!(%error, "the starter does not keep the configuration");
+            warn!(%error, "the starter does not keep the configuration; it is offered again");
+            self.store_at = Some(Instant::now() + OFFER_AGAIN);
         }
         self.store_after = STORE_AFTER.max(begun.elapsed() * STORE_SHARE);
     }

@@ -111,4 +111,7 @@ fn starter_becomes_the_user_it_is_told() {
     assert_eq!(capability_sets(proxy.pid())[1..3], [1 << 13, 1 << 13]);
     assert_eq!(capability_sets(worker), [0, 0, 0, 0]);
     assert!(poll(|| (proxy.admin("/server_info").0 == 200).then_some(())).is_some());
+    // What somebody else has in the run directory, that user cannot replace: the folder is not its own, and sticky.
+    let folder = std::fs::metadata(proxy.run_dir()).unwrap();
+    assert_eq!((folder.uid(), folder.gid(), folder.permissions().mode() & 0o7777), (0, 65532, 0o1770));
 }

@@ -59,3 +59,21 @@ fn garbage_is_an_error_and_the_channel_goes_on() {
     one.send(&"good", &[]).unwrap();
     assert_eq!(other.receive::<String>().unwrap().unwrap().message, "good");
 }
+
+#[test]
+fn descriptors_that_find_no_room_are_missing_and_the_message_arrives() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (one, mut other) = ends();
+    let file = tempfile::tempfile().unwrap();
+    one.send(&"first", &[file.as_fd()]).unwrap();
+    one.send(&"second", &[file.as_fd()]).unwrap();
+    // Tests run in a process of their own; where they do not, others may fail to open a file for a moment.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: limit.maximum }).unwrap();
+    let first = other.receive::<String>();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let first = first.unwrap().unwrap();
+    assert_eq!((first.message.as_str(), first.descriptors.len()), ("first", 0));
+    let second = other.receive::<String>().unwrap().unwrap();
+    assert_eq!((second.message.as_str(), second.descriptors.len()), ("second", 1));
+}
