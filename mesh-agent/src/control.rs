@@ -20,6 +20,7 @@ use mesh_xds::server::{Progress, ResourceCache, ServerHandle};
 use mesh_xds_proto::type_urls;
 use tokio::sync::watch;
 
+use crate::addresses::KeptAddresses;
 use crate::derive::{DeriveConfig, Derived, derive, proxied_addresses};
 use crate::programmed::{self, ProxyListeners};
 use crate::status::{Known, StatusWriter};
@@ -55,6 +56,8 @@ pub(crate) struct Control {
     pub(crate) folder: watch::Receiver<Arc<FolderState>>,
     /// Devices and addresses.
     pub(crate) node: watch::Receiver<NodeState>,
+    /// Addresses that were given.
+    pub(crate) addresses: KeptAddresses,
     /// What the proxy is sent.
     pub(crate) cache: ResourceCache,
     /// What the proxy says.
@@ -74,7 +77,8 @@ impl Control {
         let mut progress = self.server.progress();
         let mut writer = StatusWriter::default();
         let mut proxy = ProxyListeners::default();
-        let mut derived = Derived::default();
+        // Addresses that an earlier agent gave stay where they are.
+        let mut derived = Derived { addresses: self.addresses.held().clone(), ..Derived::default() };
         let mut own_addresses = Vec::new();
         let mut refresh = tokio::time::interval(Duration::from_secs(5));
         // What was read before this loop began is news to it.
@@ -98,6 +102,7 @@ impl Control {
             if folder.revision > 0 && (objects_changed || now_own != own_addresses) {
                 own_addresses = now_own;
                 derived = derive(&folder.objects, &own_addresses, &derived, &self.config);
+                self.addresses.keep(&derived.addresses);
                 // What is not asked for any more may come back before the proxy has let go of it.
                 let listeners = &derived.effective.listeners;
                 proxy.accepted.retain(|name| listeners.iter().any(|listener| listener.name == *name));

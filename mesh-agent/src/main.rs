@@ -4,6 +4,7 @@
 //! Start reading in `control.rs`. Tasks: the folder's watcher, the node's observer, the xDS server, the
 //! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the datapath's keeper, and the control loop.
 
+mod addresses;
 mod api;
 mod args;
 mod control;

@@ -43,7 +43,8 @@ impl ProxyProcess {
         if StarterClient::connect(&self.socket()).is_ok() {
             return Ok(Started::Adopted);
         }
-        let (log_path, access_path) = (self.run_dir.join(logs::PROXY_LOG), self.run_dir.join(logs::ACCESS_LOG));
+        let (log_path, access_path) =
+            (self.run_dir.join(logs::PROXY_LOG), self.run_dir.join(logs::ACCESS_LOG));
         let open = |path: &Path| {
             logs::open(path).with_context(|| format!("cannot open the proxy's log {}", path.display()))
         };

@@ -15,6 +15,7 @@ use mesh_xds::server::{ResourceCache, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
+use crate::addresses::KeptAddresses;
 use crate::args::{LoadBalancerMode, Redirect, ServeOptions};
 use crate::control::{Control, FILLED_BY_CONTROL, Kernel};
 use crate::datapath::Datapath;
@@ -107,6 +108,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         config: derive_config(options, &ports),
         folder: watcher.state(),
         node,
+        addresses: KeptAddresses::read(run_dir.join("addresses.json")),
         cache,
         server: handle,
         database,

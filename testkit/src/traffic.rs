@@ -124,9 +124,10 @@ impl Report {
 
     /// The first troubles of all loads, in words.
     pub fn troubles(&self) -> String {
-        let told = self.loads.iter().flat_map(|(name, tally)| {
-            tally.troubles.iter().map(move |trouble| format!("{name}: {trouble}"))
-        });
+        let told = self
+            .loads
+            .iter()
+            .flat_map(|(name, tally)| tally.troubles.iter().map(move |trouble| format!("{name}: {trouble}")));
         told.collect::<Vec<_>>().join("\n")
     }
 }
@@ -201,7 +202,9 @@ impl Traffic {
             tally.close_gap(at);
             tally
         };
-        Report { loads: self.tallies.iter().map(|(name, tally)| ((*name).to_owned(), snapshot(tally))).collect() }
+        Report {
+            loads: self.tallies.iter().map(|(name, tally)| ((*name).to_owned(), snapshot(tally))).collect(),
+        }
     }
 }
 

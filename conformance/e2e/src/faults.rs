@@ -46,7 +46,9 @@ impl Length {
     fn rounds(self, gate: usize, each: Duration) -> usize {
         match self {
             Self::Gate => gate,
-            Self::Soak(time) => gate.max(usize::try_from(time.as_millis() / each.as_millis().max(1)).unwrap_or(gate)),
+            Self::Soak(time) => {
+                gate.max(usize::try_from(time.as_millis() / each.as_millis().max(1)).unwrap_or(gate))
+            }
         }
     }
 

@@ -47,11 +47,11 @@ pub(crate) async fn accept_all(
             Ok((stream, peer)) => {
                 let scarce = descriptors::is_reserve(stream.as_raw_fd());
                 let held = Held::new(&core);
-                let (core, name, draining) = (core.clone(), name.clone(), draining.clone());
+                let (core, listener, draining) = (core.clone(), name.clone(), draining.clone());
                 tokio::task::spawn_local(async move {
                     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                    if let Err(error) = establish(core, held, &name, stream, peer, draining).await {
-                        tracing::debug!(listener = &*name, src.addr = %peer, %error, "connection ended early");
+                    if let Err(error) = establish(core, held, &listener, stream, peer, draining).await {
+                        tracing::debug!(listener = &*listener, src.addr = %peer, %error, "connection ended early");
                     }
                 });
                 if !scarce {
@@ -60,7 +60,10 @@ pub(crate) async fn accept_all(
                 }
                 // Whoever comes next waits in the listening socket.
                 if !std::mem::replace(&mut complained, true) {
-                    tracing::warn!(listener = &*name, "too many open files: accepting pauses; raise the limit");
+                    tracing::warn!(
+                        listener = &*name,
+                        "too many open files: accepting pauses; raise the limit"
+                    );
                 }
                 while !descriptors::have_room() {
                     tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -50,13 +50,7 @@ fn ticks(every: Duration) -> tokio::time::Interval {
 }
 
 /// A connection for each request.
-async fn one_by_one(
-    target: Target,
-    wish: Wish,
-    every: Duration,
-    tally: Shared,
-    stop: watch::Receiver<bool>,
-) {
+async fn one_by_one(target: Target, wish: Wish, every: Duration, tally: Shared, stop: watch::Receiver<bool>) {
     let mut ticks = ticks(every);
     while !*stop.borrow() {
         ticks.tick().await;

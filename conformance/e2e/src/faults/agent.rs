@@ -68,7 +68,11 @@ pub(super) fn killed_at_random_moments(rig: &Rig, length: Length) -> anyhow::Res
     ensure_once(&world)?;
     let refused = report.loads.iter().filter(|(name, _)| name.ends_with("fresh"));
     for (name, tally) in refused {
-        ensure!(tally.longest_gap <= REFUSED_AT_MOST, "{name}: nobody answered for {:?}\n{told}", tally.longest_gap);
+        ensure!(
+            tally.longest_gap <= REFUSED_AT_MOST,
+            "{name}: nobody answered for {:?}\n{told}",
+            tally.longest_gap
+        );
     }
     Ok(told)
 }
@@ -141,7 +145,11 @@ impl Kernel {
                 ensure!(now.get(key) == Some(value), "{key:?} was {value:?}, is {:?}", now.get(key));
             }
             let listeners = maps.listeners()?.len();
-            ensure!(listeners == self.listeners, "{} of the proxy's sockets, then {listeners}", self.listeners);
+            ensure!(
+                listeners == self.listeners,
+                "{} of the proxy's sockets, then {listeners}",
+                self.listeners
+            );
             if routing_at.elapsed() > Duration::from_millis(100) {
                 let routing = routing(&self.node)?;
                 for line in self.routing.lines() {

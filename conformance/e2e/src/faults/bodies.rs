@@ -14,9 +14,9 @@ use crate::{PlainOptions, PlainStack};
 
 /// Length of the body.
 const BYTES: usize = 300;
-/// Towards the end of an answer every byte is tried, before only one in so many.
-const STRIDE: u64 = 7;
-const EVERY_BYTE_OF: u64 = 24;
+/// Towards the end of an answer every byte is tried, before only one in so many; in a soak every one.
+const STRIDE: usize = 17;
+const EVERY_BYTE_OF: u64 = 12;
 
 /// How the backend frames a body, and what it speaks.
 const CASES: [(&str, &str, &str); 4] = [
@@ -27,7 +27,8 @@ const CASES: [(&str, &str, &str); 4] = [
 ];
 
 pub(super) fn backend_dies_in_mid_body(rig: &Rig, length: Length) -> anyhow::Result<String> {
-    let rounds = length.rounds(1, Duration::from_secs(20));
+    let rounds = length.rounds(1, Duration::from_secs(120));
+    let stride = if length == Length::Gate { STRIDE } else { 1 };
     let mut stack = PlainStack::create(PlainOptions {
         programs: rig.programs.clone(),
         manifests: rig.manifests.clone(),
@@ -58,7 +59,7 @@ pub(super) fn backend_dies_in_mid_body(rig: &Rig, length: Length) -> anyhow::Res
         for speak in [Speak::Http1, Speak::Http2] {
             let mut counts = Counts::default();
             for _ in 0..rounds {
-                every_position(&stack, cutter, &speak, &host, &path, &mut counts)
+                every_position(&stack, cutter, &speak, (&host, &path), stride, &mut counts)
                     .with_context(|| format!("{case} behind {speak:?}"))?;
             }
             told.push(format!("{case}, client {speak:?}: {counts:?}"));
@@ -81,12 +82,12 @@ fn every_position(
     stack: &PlainStack,
     cutter: &Cutter,
     speak: &Speak,
-    host: &str,
-    path: &str,
+    (host, path): (&str, &str),
+    stride: usize,
     counts: &mut Counts,
 ) -> anyhow::Result<()> {
     let whole = whole_length(stack, cutter, speak, host, path)?;
-    let sparse = (1..whole.saturating_sub(EVERY_BYTE_OF)).step_by(STRIDE as usize);
+    let sparse = (1..whole.saturating_sub(EVERY_BYTE_OF)).step_by(stride);
     let dense = whole.saturating_sub(EVERY_BYTE_OF)..whole;
     for position in sparse.chain(dense) {
         cutter.cut_after(position);
@@ -111,7 +112,13 @@ fn every_position(
 }
 
 /// Bytes of one answer: the most of some, for the first on a connection comes with a handshake.
-fn whole_length(stack: &PlainStack, cutter: &Cutter, speak: &Speak, host: &str, path: &str) -> anyhow::Result<u64> {
+fn whole_length(
+    stack: &PlainStack,
+    cutter: &Cutter,
+    speak: &Speak,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<u64> {
     let mut most = 0;
     for _ in 0..5 {
         let before = cutter.passed();

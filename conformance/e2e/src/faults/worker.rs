@@ -60,7 +60,7 @@ pub(super) fn killed_under_traffic(rig: &Rig, length: Length) -> anyhow::Result<
 fn answer_those_that_wait(world: &World, worker: Pid) -> anyhow::Result<()> {
     signal(worker, Signal::STOP)?;
     let to = world.catalog().to;
-    let waiting: Vec<_> = (0..WAITING).map(|_| world.stack.pod(3).connect(to)).collect::<Result<_, _>>()?;
+    let waiting: Vec<_> = (0..WAITING).map(|_| world.stack.pod(2).connect(to)).collect::<Result<_, _>>()?;
     signal(worker, Signal::KILL)?;
     for stream in waiting {
         let answer = Connection::open(stream, &Speak::Http1)?.get("catalog", "/")?;

@@ -103,9 +103,8 @@ impl World {
         let mix = Mix { traffics: vec![("pod", pod), ("client", client)] };
         wait::until("all kinds of traffic are answered", Duration::from_secs(10), || {
             let report = mix.report();
-            let waits = report.loads.iter().find(|(name, tally)| {
-                tally.answered == 0 && !name.ends_with("download")
-            });
+            let waits =
+                report.loads.iter().find(|(name, tally)| tally.answered == 0 && !name.ends_with("download"));
             ensure!(waits.is_none(), "{report}\n{}", report.troubles());
             Ok(())
         })?;
@@ -251,7 +250,12 @@ impl Mix {
             let waits = now.loads.iter().zip(&before.loads).find(|((name, now), (_, before))| {
                 now.answered == before.answered && !name.ends_with("download")
             });
-            ensure!(waits.is_none(), "{} is not:\n{now}\n{}", waits.map_or("", |((name, _), _)| name), now.troubles());
+            ensure!(
+                waits.is_none(),
+                "{} is not:\n{now}\n{}",
+                waits.map_or("", |((name, _), _)| name),
+                now.troubles()
+            );
             Ok(())
         })?;
         Ok(begun.elapsed())

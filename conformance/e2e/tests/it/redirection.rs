@@ -105,6 +105,21 @@ fn kernel_a_pod_goes_through_the_proxy_and_the_backend_sees_its_address() {
 
 #[test]
 #[ignore = "needs root and the kernel programs"]
+fn kernel_a_pod_that_is_its_own_backend_is_answered_through_the_proxy() {
+    let Some(world) = serving("kernel_a_pod_that_is_its_own_backend_is_answered_through_the_proxy") else {
+        return;
+    };
+    // Pod 3 is the catalog's only backend. Its own address cannot come to it from outside.
+    for address in CATALOG {
+        let answer = get(&world.stack.topology.pods[2].namespace, at(address, 80), "catalog", "/");
+        let seen = answer.json();
+        assert_eq!((answer.status.as_u16(), &seen["pod"]), (200, &"pod3".into()), "{seen}");
+        assert!(is_of_the_node(&seen["client"]), "{seen}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
 fn kernel_a_service_that_asks_for_it_sees_the_nodes_address_instead_of_the_pods() {
     let test = "kernel_a_service_that_asks_for_it_sees_the_nodes_address_instead_of_the_pods";
     let Some(mut world) = redirecting(test, &[]) else { return };

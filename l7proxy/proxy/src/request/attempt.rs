@@ -134,8 +134,11 @@ impl Outgoing {
     ) -> Result<Answer, Failed> {
         let settings = &cluster.settings;
         let admitted = here.admit(settings.limits, endpoint).map_err(Failed::before_sending)?;
-        // A client of the other family cannot be the source.
-        let source = self.source.filter(|source| source.is_ipv4() == endpoint.address.is_ipv4());
+        // A client of the other family cannot be the source. Nor can one that is the endpoint itself: a pod drops
+        // packets that come from outside with its own address.
+        let source = self.source.filter(|source| {
+            source.is_ipv4() == endpoint.address.is_ipv4() && *source != endpoint.address.ip()
+        });
         let key = PoolKey { endpoint: endpoint.address, protocol: self.protocol, source };
         let mut lease = here
             .lease(&connection.core, settings, key, attempt.fresh)
