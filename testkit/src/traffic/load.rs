@@ -64,8 +64,8 @@ async fn one_by_one(target: Target, wish: Wish, every: Duration, tally: Shared, 
             Err(why) => Outcome::Refused(why),
         };
         let outcome = match outcome {
-            // It had never been used: this is as good as refused.
-            Outcome::NotSent => Outcome::Refused("the connection ended before the request".to_owned()),
+            // It was there, so it was accepted, or would have been.
+            Outcome::NotSent => Outcome::Lost("a new connection ended before the request".to_owned()),
             other => other,
         };
         count(&tally, wished, outcome);

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use mesh_testkit::http::{Connection, Speak, get_unix};
 use mesh_testkit::traffic::{Load, Traffic};
 use mesh_testkit::wait;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::Pid;
 
 use super::world::{World, ensure_once};
 use super::{Length, Rig};
@@ -161,32 +163,50 @@ fn processor_time(process: Pid) -> anyhow::Result<Duration> {
 /// A limit on the open files of a process, lifted when dropped.
 struct Limit {
     process: Pid,
-    before: Rlimit,
+    before: (u64, u64),
     value: u64,
 }
 
 impl Limit {
     fn set(process: Pid, value: u64) -> anyhow::Result<Self> {
         let before = current_limit(process)?;
-        let new = Rlimit { current: Some(value), maximum: before.maximum };
-        prlimit(Some(process), Resource::Nofile, new).context("cannot limit the open files")?;
+        set_limit(process, (value, before.1))?;
         Ok(Self { process, before, value })
     }
 }
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        let before = Rlimit { current: self.before.current, maximum: self.before.maximum };
-        let _ = prlimit(Some(self.process), Resource::Nofile, before);
+        // The process may have ended.
+        let _ = set_limit(self.process, self.before);
     }
 }
 
-/// From `/proc/PID/limits`: asking by prlimit(2) would set something at the same time.
-fn current_limit(process: Pid) -> anyhow::Result<Rlimit> {
+/// By prlimit(1), as the process's own user: root may not have the capability to limit others.
+fn set_limit(process: Pid, (soft, hard): (u64, u64)) -> anyhow::Result<()> {
+    let status = format!("/proc/{}/status", process.as_raw_nonzero());
+    let text = fs::read_to_string(&status).with_context(|| format!("cannot read {status}"))?;
+    let id = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).context("a process has a user")
+    };
+    let mut prlimit = Command::new("prlimit");
+    prlimit.arg(format!("--pid={}", process.as_raw_nonzero())).arg(format!("--nofile={soft}:{hard}"));
+    let output = prlimit.gid(id("Gid:")?).uid(id("Uid:")?).output().context("util-linux is not installed")?;
+    ensure!(
+        output.status.success(),
+        "cannot limit the open files: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// The soft and the hard limit, from `/proc/PID/limits`.
+fn current_limit(process: Pid) -> anyhow::Result<(u64, u64)> {
     let path = format!("/proc/{}/limits", process.as_raw_nonzero());
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
     let mut numbers = line.context("no limit on open files")?.split_whitespace().map(str::parse::<u64>);
     let mut next = || anyhow::Ok(numbers.next().context("a limit is missing")??);
-    Ok(Rlimit { current: Some(next()?), maximum: Some(next()?) })
+    Ok((next()?, next()?))
 }
