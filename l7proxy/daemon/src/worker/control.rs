@@ -21,6 +21,9 @@ use super::link::LinkHandle;
 /// the same push to arrive.
 const STORE_AFTER: Duration = Duration::from_millis(200);
 
+/// How long a configuration that refers to what has not come is kept from the starter.
+const STORE_LATEST: Duration = Duration::from_secs(5);
+
 /// All of it is copied each time, so a large one waits longer: this many times what the last copy took,
 /// which bounds the share of this thread that copying takes to a twentieth.
 const STORE_SHARE: u32 = 20;
@@ -125,13 +128,22 @@ pub(super) struct ControlTask {
     changes: mpsc::Receiver<Change>,
     store_at: Option<Instant>,
     store_after: Duration,
+    incomplete_since: Option<Instant>,
 }
 
 impl ControlTask {
     pub(super) fn new(controller: Controller, link: LinkHandle) -> (Self, ControlHandle, ChangeHandle) {
         let (send_order, orders) = mpsc::channel(QUEUE);
         let (send_change, changes) = mpsc::channel(1);
-        let task = Self { controller, link, orders, changes, store_at: None, store_after: STORE_AFTER };
+        let task = Self {
+            controller,
+            link,
+            orders,
+            changes,
+            store_at: None,
+            store_after: STORE_AFTER,
+            incomplete_since: None,
+        };
         (task, ControlHandle { orders: send_order }, ChangeHandle { changes: send_change })
     }
 
@@ -149,7 +161,7 @@ impl ControlTask {
                 },
                 Some(change) = self.changes.recv() => self.change(change).await,
                 () = async { tokio::time::sleep_until(store_at.unwrap_or_else(Instant::now)).await },
-                    if store_at.is_some() => self.store().await,
+                    if store_at.is_some() => self.store_when_complete().await,
                 _ = retry.tick() => self.controller.retry_failed().await,
             }
         }
@@ -171,6 +183,19 @@ impl ControlTask {
         self.store_at.get_or_insert_with(|| Instant::now() + self.store_after);
         // The xDS client may have gone meanwhile; what was applied stays applied.
         let _ = change.done.send(Applied { rejected, wanted: self.controller.wanted() });
+    }
+
+    /// Leaves the configuration with the starter, unless parts of it are still on their way: a successor would
+    /// serve those that came and know nothing of the others.
+    async fn store_when_complete(&mut self) {
+        let late = self.incomplete_since.is_some_and(|since| since.elapsed() > STORE_LATEST);
+        if !self.controller.is_complete() && !late {
+            self.incomplete_since.get_or_insert_with(Instant::now);
+            self.store_at = Some(Instant::now() + STORE_AFTER);
+            return;
+        }
+        self.incomplete_since = None;
+        self.store().await;
     }
 
     /// Leaves the last good configuration with the starter. The copy here is wiped.

@@ -9,9 +9,14 @@
 //! 6. let the starter close the sockets of those that went,
 //!
 //! and only then is the change acknowledged.
+//!
+//! A worker that has just started accepts nothing before it has all that its listeners refer to: whoever connects
+//! meanwhile waits in the backlog, which is better than a 404 for want of a route table that is on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
 use mesh_l7proxy_proxy::DataPlane;
@@ -24,6 +29,10 @@ use super::link::{LinkError, LinkHandle};
 
 /// Connections that wait in each socket while no worker accepts; `net.core.somaxconn` caps it.
 const BACKLOG: u32 = 4096;
+
+/// How long a worker that has just started waits for what its listeners refer to. A server that does not have it
+/// is no reason to serve nothing at all.
+const COMPLETE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Types that are subscribed to whole.
 pub(super) const WHOLE: [&str; 2] = [type_urls::CLUSTER, type_urls::LISTENER];
@@ -52,6 +61,9 @@ pub(super) struct Controller {
     /// before the old name goes, is refused for the address, and would never be sent again.
     refused_listeners: BTreeMap<String, NamedResource>,
     configured: bool,
+    started: Instant,
+    /// Sockets that nobody accepts on until the first configuration is complete; `None` from then on.
+    waiting: Option<Vec<(Bind, Vec<OwnedFd>)>>,
 }
 
 /// A listener's socket that could not be had, as the admin socket shows it.
@@ -73,6 +85,8 @@ impl Controller {
             failed: BTreeMap::new(),
             refused_listeners: BTreeMap::new(),
             configured: false,
+            started: Instant::now(),
+            waiting: Some(Vec::new()),
         }
     }
 
@@ -166,14 +180,24 @@ impl Controller {
         }
         for bind in &gone {
             self.plane.remove_listener(bind);
+            if let Some(waiting) = &mut self.waiting {
+                waiting.retain(|(other, _)| other != bind);
+            }
         }
         self.plane.publish(self.store.snapshot());
         for (bind, local, sockets) in opened {
-            for (number, socket) in sockets.into_iter().enumerate() {
-                let thread = bind.thread.unwrap_or(number) % self.threads;
-                self.plane.add_listener(thread, bind.clone(), TcpListener::from(socket));
+            self.held.insert(bind.clone(), local);
+            match &mut self.waiting {
+                Some(waiting) => waiting.push((bind, sockets)),
+                None => self.accept(bind, sockets),
             }
-            self.held.insert(bind, local);
+        }
+        let begins =
+            !self.held.is_empty() && (self.is_complete() || self.started.elapsed() > COMPLETE_WITHIN);
+        if begins && let Some(waiting) = self.waiting.take() {
+            for (bind, sockets) in waiting {
+                self.accept(bind, sockets);
+            }
         }
         for bind in gone {
             self.held.remove(&bind);
@@ -185,7 +209,22 @@ impl Controller {
         refused
     }
 
-    async fn open(&self, bind: &Bind) -> Result<(SocketAddr, Vec<std::os::fd::OwnedFd>), LinkError> {
+    fn accept(&self, bind: Bind, sockets: Vec<OwnedFd>) {
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let thread = bind.thread.unwrap_or(number) % self.threads;
+            self.plane.add_listener(thread, bind.clone(), TcpListener::from(socket));
+        }
+    }
+
+    /// Whether everything is there that resources refer to by name.
+    pub(super) fn is_complete(&self) -> bool {
+        BY_NAME.into_iter().all(|type_url| {
+            let held = self.store.versions(type_url);
+            self.store.wanted(type_url).iter().all(|name| held.contains_key(name))
+        })
+    }
+
+    async fn open(&self, bind: &Bind) -> Result<(SocketAddr, Vec<OwnedFd>), LinkError> {
         let sockets = match bind.thread {
             Some(_) => 1,
             None => u16::try_from(self.threads).unwrap_or(u16::MAX),
@@ -201,8 +240,12 @@ impl Controller {
         Ok((info.local, sockets))
     }
 
-    /// Tries again what could not be bound: whoever held the port may have left.
+    /// Tries again what could not be bound: whoever held the port may have left. Ends the wait of a worker whose
+    /// server does not have everything.
     pub(super) async fn retry_failed(&mut self) {
+        if self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) {
+            self.bring_up().await;
+        }
         if !self.failed.is_empty() {
             let before = self.failed.len();
             self.bring_up().await;
