@@ -19,8 +19,32 @@ pub struct FrontendTarget<M> {
     maps: M,
     services: BTreeMap<ServiceKey, Service>,
     backends: BTreeMap<BackendValue, Backend>,
-    last_service: u32,
-    last_backend: u32,
+    service_ids: Identifiers,
+    backend_ids: Identifiers,
+}
+
+/// Identifiers that entries of the maps have. None is given twice, also after the last one.
+struct Identifiers {
+    last: u32,
+    used: BTreeSet<u32>,
+}
+
+impl Identifiers {
+    fn new(used: impl IntoIterator<Item = u32>) -> Self {
+        let used: BTreeSet<u32> = used.into_iter().collect();
+        Self { last: used.last().copied().unwrap_or_default(), used }
+    }
+
+    /// One that no entry has, for one that is about to be written; never 0. There are more of them than the
+    /// maps have room.
+    fn next(&mut self) -> u32 {
+        loop {
+            self.last = self.last.wrapping_add(1).max(1);
+            if !self.used.contains(&self.last) {
+                return self.last;
+            }
+        }
+    }
 }
 
 /// A service entry as it is in the maps.
@@ -28,8 +52,11 @@ pub struct FrontendTarget<M> {
 struct Service {
     id: u32,
     flags: ServiceFlags,
-    /// What each slot holds.
+    /// What each slot holds, as far as they are as we write them.
     slots: Vec<BackendValue>,
+    /// Whether the entry counts these slots and no other has its identifier. Not so only where the maps were
+    /// not left by us.
+    is_whole: bool,
 }
 
 struct Backend {
@@ -51,34 +78,48 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
         let by_id: BTreeMap<u32, BackendValue> = maps.backends().entries()?.into_iter().collect();
         let slots: BTreeMap<SlotKey, u32> = maps.slots().entries()?.into_iter().collect();
         let entries = maps.services().entries()?;
-        let last_slot_owner = slots.keys().map(|slot| slot.service).max().unwrap_or_default();
+        let service_ids = entries.iter().map(|(_, value)| value.service);
+        // Of two identifiers of one backend one is used on; the other goes when its slots are written.
+        let usable = by_id.iter().filter(|(id, _)| **id != 0);
         let mut target = Self {
-            last_service: entries
-                .iter()
-                .map(|(_, value)| value.service)
-                .max()
-                .unwrap_or_default()
-                .max(last_slot_owner),
-            last_backend: by_id.keys().copied().max().unwrap_or_default(),
+            service_ids: Identifiers::new(service_ids.chain(slots.keys().map(|slot| slot.service))),
+            backend_ids: Identifiers::new(by_id.keys().copied()),
             maps,
             services: BTreeMap::new(),
-            backends: by_id.iter().map(|(id, value)| (*value, Backend { id: *id, slots: 0 })).collect(),
+            backends: usable.map(|(id, value)| (*value, Backend { id: *id, slots: 0 })).collect(),
         };
+        let mut owned = BTreeSet::new();
         for (key, value) in entries {
-            let filled = (0..u32::from(value.backends))
-                .map_while(|slot| by_id.get(slots.get(&SlotKey { service: value.service, slot })?).copied());
-            let service = Service { id: value.service, flags: value.flags, slots: filled.collect() };
-            for backend in &service.slots {
+            let is_first = owned.insert(value.service);
+            let backend = |slot| {
+                let id = slots.get(&SlotKey { service: value.service, slot }).filter(|_| is_first)?;
+                by_id
+                    .get(id)
+                    .filter(|backend| target.backends.get(backend).is_some_and(|known| known.id == *id))
+            };
+            let filled: Vec<BackendValue> =
+                (0..u32::from(value.backends)).map_while(backend).copied().collect();
+            let is_whole = is_first && filled.len() == usize::from(value.backends);
+            // Two services of one identifier would write into each other's slots.
+            let id = if is_first { value.service } else { target.service_ids.next() };
+            target.service_ids.used.insert(id);
+            for backend in &filled {
                 target.point_to(backend);
             }
-            target.services.insert(key, service);
+            target.services.insert(key, Service { id, flags: value.flags, slots: filled, is_whole });
         }
         Ok(target)
+    }
+
+    /// Gives the maps back.
+    pub fn into_maps(self) -> M {
+        self.maps
     }
 
     fn write(&mut self, entries: &LbMapEntries) -> Result<(), MapError> {
         let current = self.services.get(&entries.key).cloned();
         if let Some(current) = &current
+            && current.is_whole
             && current.flags == entries.flags
             && current.slots == entries.backends
         {
@@ -86,10 +127,7 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
         }
         let id = match &current {
             Some(service) => service.id,
-            None => {
-                self.last_service = self.last_service.wrapping_add(1).max(1);
-                self.last_service
-            }
+            None => self.service_ids.next(),
         };
         let is_new = current.is_none();
         let before = current.map(|service| service.slots).unwrap_or_default();
@@ -118,11 +156,12 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
             let slot = u32::try_from(slot).expect("slots are counted in 16 bits");
             self.maps.slots().remove(&SlotKey { service: id, slot })?;
         }
+        self.service_ids.used.insert(id);
         for backend in &entries.backends {
             self.point_to(backend);
         }
         let slots = entries.backends.clone();
-        self.services.insert(entries.key, Service { id, flags: entries.flags, slots });
+        self.services.insert(entries.key, Service { id, flags: entries.flags, slots, is_whole: true });
         self.release(&before)
     }
 
@@ -160,6 +199,7 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
         for backend in &taken.backends {
             if let Some(known) = self.backends.remove(backend) {
                 let _ = self.maps.backends().remove(&known.id);
+                self.backend_ids.used.remove(&known.id);
             }
         }
     }
@@ -172,6 +212,7 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
             let slot = u32::try_from(slot).expect("slots are counted in 16 bits");
             self.maps.slots().remove(&SlotKey { service: service.id, slot })?;
         }
+        self.service_ids.used.remove(&service.id);
         self.release(&service.slots)
     }
 
@@ -180,9 +221,9 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
         if let Some(known) = self.backends.get(backend) {
             return Ok(known.id);
         }
-        self.last_backend = self.last_backend.wrapping_add(1).max(1);
-        let id = self.last_backend;
+        let id = self.backend_ids.next();
         self.maps.backends().insert(&id, backend)?;
+        self.backend_ids.used.insert(id);
         self.backends.insert(*backend, Backend { id, slots: 0 });
         Ok(id)
     }
@@ -201,6 +242,7 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
             if known.slots == 0 {
                 let id = known.id;
                 self.maps.backends().remove(&id)?;
+                self.backend_ids.used.remove(&id);
                 self.backends.remove(backend);
             }
         }
@@ -223,6 +265,7 @@ impl<M: LoadBalancerMaps + 'static> FrontendTarget<M> {
         for (id, _) in self.maps.backends().entries()? {
             if !used.contains(&id) {
                 self.maps.backends().remove(&id)?;
+                self.backend_ids.used.remove(&id);
                 count += 1;
             }
         }

@@ -176,3 +176,55 @@ fn a_full_map_leaves_the_last_good_state_and_no_rest_of_what_did_not_fit() {
     target.apply(&balanced(1, &[1, 2, 3])).expect("there is room again");
     assert_eq!(served(&mut target.maps), BTreeMap::from([(1, vec![1, 2, 3])]));
 }
+
+/// Maps as no agent of ours leaves them, with these entries.
+fn damaged(services: &[(u8, u32, u16)], slots: &[(u32, u32, u32)], backends: &[(u32, u8)]) -> MemoryMaps {
+    let mut maps = MemoryMaps::new();
+    for (number, service, backends) in services {
+        let address = Addr::from(key(*number).address);
+        let key = mesh_ebpf_abi::ServiceKey::new(address, Be16::new(80), Protocol::Tcp);
+        let value = ServiceValue { service: *service, backends: *backends, flags: ServiceFlags::NONE };
+        maps.services().insert(&key, &value).expect("room");
+    }
+    for (service, slot, backend) in slots {
+        maps.slots().insert(&SlotKey { service: *service, slot: *slot }, backend).expect("room");
+    }
+    for (id, number) in backends {
+        let address = Addr::from(IpAddr::from([10, 0, 0, *number]));
+        let value = BackendValue::active(address, Be16::new(8080), Protocol::Tcp);
+        maps.backends().insert(id, &value).expect("room");
+    }
+    maps
+}
+
+#[test]
+fn maps_that_somebody_damaged_are_mended() {
+    for (what, maps) in [
+        ("a slot is missing", damaged(&[(1, 1, 3)], &[(1, 0, 1), (1, 1, 2)], &[(1, 1), (2, 2)])),
+        ("a slot's backend is missing", damaged(&[(1, 1, 2)], &[(1, 0, 9), (1, 1, 2)], &[(1, 1), (2, 2)])),
+        (
+            "a backend has two identifiers",
+            damaged(&[(1, 1, 2)], &[(1, 0, 1), (1, 1, 2)], &[(1, 1), (2, 2), (3, 1)]),
+        ),
+        (
+            "two services have one identifier",
+            damaged(&[(1, 1, 2), (2, 1, 2)], &[(1, 0, 1), (1, 1, 2)], &[(1, 1), (2, 2)]),
+        ),
+        ("a backend has no identifier", damaged(&[(1, 1, 2)], &[(1, 0, 0), (1, 1, 2)], &[(0, 1), (2, 2)])),
+        (
+            "the last identifiers are taken",
+            damaged(&[(3, u32::MAX, 0), (4, 1, 0)], &[], &[(u32::MAX, 9), (1, 8)]),
+        ),
+    ] {
+        let wanted = [balanced(1, &[1, 2]), balanced(2, &[2])];
+        let mut target = FrontendTarget::restore(maps).expect("memory");
+        for row in &wanted {
+            target.apply(row).expect("room");
+        }
+        target.prune(&mut wanted.iter()).expect("memory");
+        let mut maps = target.into_maps();
+        assert_eq!(served(&mut maps), BTreeMap::from([(1, vec![1, 2]), (2, vec![2])]), "{what}");
+        assert_eq!(maps.backends().entries().expect("memory").len(), 2, "{what}");
+        assert_eq!(maps.slots().entries().expect("memory").len(), 3, "{what}");
+    }
+}
