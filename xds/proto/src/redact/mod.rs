@@ -19,6 +19,8 @@ use crate::{Any, TypeUrl, any, descriptors, json::walk};
 /// What stands in place of a hidden value; a fingerprint may follow it.
 pub const REDACTED: &str = "[redacted]";
 
+const ANY: &str = "google.protobuf.Any";
+
 /// Headers whose value is a credential.
 const CREDENTIAL_HEADERS: [&str; 6] =
     ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-auth-token"];
@@ -35,9 +37,7 @@ const NAMES_OF_PLACES: [&str; 3] = ["filename", "environment_variable", "watched
 pub fn encode_any(any: &Any) -> Value {
     match crate::json::encode_any(any) {
         Ok(mut value) => {
-            if let Some(message) = walk::held_by_any(&value) {
-                hide_in_message(&message, &mut value);
-            }
+            hide_in_message(&descriptors::any(), &mut value);
             value
         }
         Err(error) => {
@@ -63,8 +63,13 @@ pub fn fingerprint(bytes: &[u8]) -> String {
 }
 
 fn hide_in_message(message: &MessageDescriptor, value: &mut Value) {
-    if message.full_name() == "google.protobuf.Any" {
+    if message.full_name() == ANY {
         match walk::held_by_any(value) {
+            // An `Any` in an `Any` prints as `{"@type": .., "value": ..}`.
+            Some(held) if held.full_name() == ANY => match value.get_mut("value") {
+                Some(inner) => hide_in_message(&held, inner),
+                None => hide_keys(value),
+            },
             Some(held) => hide_in_message(&held, value),
             None => hide_keys(value),
         }

@@ -160,3 +160,30 @@ fn what_cannot_be_understood_is_not_shown() {
         assert_eq!(shown, json!({"@type": type_url, "error": error, "bytes": CANARY.len()}));
     }
 }
+
+#[test]
+fn a_secret_in_an_any_in_an_any_is_hidden() {
+    let mut written = secret(tls::secret::Type::TlsCertificate(tls::TlsCertificate {
+        password: Some(inline(CANARY)),
+        ..Default::default()
+    }));
+    for _ in 0..3 {
+        written = type_url::any(&written);
+        check_hidden(&encode_any(&written));
+    }
+}
+
+#[test]
+fn many_anys_in_each_other_are_told_from_an_overflow() {
+    let mut any = type_url::any(&core::Address::default());
+    for _ in 0..20_000 {
+        let value = prost::Message::encode_to_vec(&any);
+        any = Any { type_url: "type.googleapis.com/google.protobuf.Any".to_owned(), value };
+        // Each level makes a copy of those below: deep enough to overflow a stack, not to take forever.
+        if any.value.len() > 200_000 {
+            break;
+        }
+    }
+    let shown = encode_any(&any);
+    assert!(shown["error"].as_str().unwrap().contains("has no JSON form"), "{shown}");
+}
