@@ -29,9 +29,22 @@ pub struct Listener {
     pub tls_inspector: bool,
     /// The client's address is used as the source of upstream connections.
     pub original_src: bool,
+    /// Whether connections begin with a header that says who the client is. None: they do not.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// For the bytes that choose the chain. None: no limit.
     pub inspection_timeout: Option<Duration>,
     pub(crate) chains: ChainIndex,
+}
+
+/// Which headers of the PROXY protocol are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// The text form, version 1.
+    pub v1: bool,
+    /// The binary form, version 2.
+    pub v2: bool,
+    /// Whether connections without a header are served as well, as coming from their peer.
+    pub optional: bool,
 }
 
 /// A filter chain.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mesh_l7proxy_config::http_manager::{Codec, HttpManager};
 use mesh_l7proxy_config::listener::{FilterChain, Listener, Network, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,6 +21,7 @@ use crate::connection::{Connection, Established};
 use crate::core::{Core, Held};
 use crate::descriptors;
 use crate::io::{HelloLimit, Io, Stream};
+use crate::proxy_protocol;
 
 /// A hello with many keys and extensions stays far below; RFC 8446 sets no limit.
 const LONGEST_HELLO: usize = 16 * 1024;
@@ -85,6 +86,8 @@ pub(crate) async fn accept_all(
 /// A connection with its chain, ready for the chain's network filter.
 struct Selected {
     io: Io,
+    /// Client and its destination, where the PROXY protocol tells them.
+    ends: Option<(SocketAddr, SocketAddr)>,
     chain: Arc<FilterChain>,
     tls: bool,
     server_name: Option<Arc<str>>,
@@ -98,11 +101,23 @@ async fn establish(
     name: &str,
     stream: TcpStream,
     peer: SocketAddr,
-    mut draining: watch::Receiver<bool>,
+    draining: watch::Receiver<bool>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
     let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    serve(core, held, name, stream, (peer, local), draining).await
+}
+
+/// The same where both ends are known already.
+pub(crate) async fn serve(
+    core: Rc<Core>,
+    held: Held,
+    name: &str,
+    stream: TcpStream,
+    (peer, local): (SocketAddr, SocketAddr),
+    mut draining: watch::Receiver<bool>,
+) -> io::Result<()> {
     let snapshot = core.snapshot();
     let Some(bound) = snapshot.listener(name) else {
         return Err(io::Error::other("the listener is gone"));
@@ -127,7 +142,8 @@ async fn establish(
         } => None,
     };
     let Some((selected, protocol)) = ready else { return Ok(()) };
-    let Selected { mut io, chain, tls, server_name, .. } = selected;
+    let Selected { mut io, ends, chain, tls, server_name, .. } = selected;
+    let (peer, local) = ends.unwrap_or((peer, local));
     match &chain.network {
         Network::Respond(bytes) => {
             io.write_all(bytes).await?;
@@ -149,9 +165,15 @@ async fn establish(
 async fn get_ready(
     core: &Rc<Core>,
     listener: &Listener,
-    stream: TcpStream,
+    mut stream: TcpStream,
 ) -> io::Result<Option<(Selected, Protocol)>> {
-    let Some(mut selected) = select_chain(core, listener, stream).await? else { return Ok(None) };
+    let (mut ends, mut start) = (None, Bytes::new());
+    if let Some(rules) = listener.proxy_protocol {
+        let header = within(listener.inspection_timeout, proxy_protocol::read(&mut stream, rules)).await;
+        (ends, start) = header.inspect_err(|_| core.counters().proxy_protocol_errors.add(1))?;
+    }
+    let Some(mut selected) = select_chain(core, listener, stream, start).await? else { return Ok(None) };
+    selected.ends = ends;
     let mut spoken = Protocol::Http1;
     if let Network::Http(manager) = &selected.chain.network {
         (selected.io, spoken) = protocol(selected.io, manager, selected.alpn).await?;
@@ -159,17 +181,21 @@ async fn get_ready(
     Ok(Some((selected, spoken)))
 }
 
-/// None: the connection was counted and is to be closed.
+/// `start` was read from the stream already. None: the connection was counted and is to be closed.
 async fn select_chain(
     core: &Rc<Core>,
     listener: &Listener,
     stream: TcpStream,
+    start: Bytes,
 ) -> io::Result<Option<Selected>> {
     let looks_like_tls = if listener.tls_inspector {
         let mut first = [0];
-        let peeked = within(listener.inspection_timeout, stream.peek(&mut first)).await?;
-        if peeked == 0 {
-            return Ok(None);
+        match start.first() {
+            Some(read) => first[0] = *read,
+            None if within(listener.inspection_timeout, stream.peek(&mut first)).await? == 0 => {
+                return Ok(None);
+            }
+            None => {}
         }
         // A handshake record (RFC 8446, 5.1); no HTTP method begins with this byte.
         first[0] == 0x16
@@ -184,11 +210,12 @@ async fn select_chain(
             core.counters().no_filter_chain.add(1);
             return Ok(None);
         };
-        let io = Io::new(Stream::Plain(stream));
-        return Ok(Some(Selected { io, chain: chain.clone(), tls: false, server_name: None, alpn: None }));
+        let io = Io::new(Stream::Plain(stream)).replaying(start);
+        let chain = chain.clone();
+        return Ok(Some(Selected { io, ends: None, chain, tls: false, server_name: None, alpn: None }));
     }
-    let acceptor =
-        LazyConfigAcceptor::new(rustls::server::Acceptor::default(), HelloLimit::new(stream, LONGEST_HELLO));
+    let limited = HelloLimit::new(stream, start, LONGEST_HELLO);
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), limited);
     let mut start = within(listener.inspection_timeout, acceptor).await?;
     start.io.lift();
     let server_name: Option<Arc<str>> =
@@ -224,7 +251,7 @@ async fn select_chain(
         .alpn_protocol()
         .map(|name| if name == b"h2" { Protocol::Http2 } else { Protocol::Http1 });
     let io = Io::new(Stream::Tls(Box::new(stream)));
-    Ok(Some(Selected { io, chain: chain.clone(), tls: true, server_name, alpn }))
+    Ok(Some(Selected { io, ends: None, chain: chain.clone(), tls: true, server_name, alpn }))
 }
 
 /// By configuration, else ALPN, else the first bytes, which are put back.

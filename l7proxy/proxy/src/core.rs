@@ -88,7 +88,7 @@ impl Core {
         cluster
     }
 
-    fn take(&self, snapshot: Arc<Snapshot>) {
+    pub(crate) fn take(&self, snapshot: Arc<Snapshot>) {
         self.clusters.borrow_mut().retain(|name, cluster| match snapshot.cluster(name) {
             None => false,
             Some(now) => {

@@ -31,8 +31,11 @@ impl Io {
 
     /// Puts bytes in front of what is still to be read.
     pub(crate) fn replaying(mut self, bytes: Bytes) -> Self {
-        self.arrived.store(!bytes.is_empty(), Ordering::Relaxed);
-        self.replay = bytes;
+        self.arrived.store(!bytes.is_empty() || !self.replay.is_empty(), Ordering::Relaxed);
+        self.replay = match self.replay.is_empty() {
+            true => bytes,
+            false => [bytes, self.replay].concat().into(),
+        };
         self
     }
 
@@ -106,12 +109,14 @@ impl AsyncWrite for Io {
 /// Fails reads after so many bytes, until lifted: a ClientHello may be long, but not endless.
 pub(crate) struct HelloLimit {
     stream: TcpStream,
+    /// What was read already.
+    start: Bytes,
     left: Option<usize>,
 }
 
 impl HelloLimit {
-    pub(crate) fn new(stream: TcpStream, limit: usize) -> Self {
-        Self { stream, left: Some(limit) }
+    pub(crate) fn new(stream: TcpStream, start: Bytes, limit: usize) -> Self {
+        Self { stream, start, left: Some(limit) }
     }
 
     pub(crate) fn lift(&mut self) {
@@ -125,6 +130,13 @@ impl AsyncRead for HelloLimit {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.start.is_empty() {
+            let size = self.start.len().min(buf.remaining());
+            buf.put_slice(&self.start[..size]);
+            self.start.advance(size);
+            self.left = self.left.map(|left| left.saturating_sub(size));
+            return Poll::Ready(Ok(()));
+        }
         let Some(left) = self.left else { return Pin::new(&mut self.stream).poll_read(cx, buf) };
         if left == 0 {
             return Poll::Ready(Err(io::Error::other("the TLS hello is too long")));

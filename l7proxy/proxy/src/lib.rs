@@ -21,10 +21,13 @@ mod io;
 mod metrics;
 mod normalize;
 mod plane;
+mod proxy_protocol;
 mod record;
 mod reply;
 mod request;
+mod single;
 mod upstream;
 
 pub use access_log::AccessLogSink;
 pub use plane::{DataPlane, DataPlaneConfig, UpstreamSockets};
+pub use single::SingleThread;

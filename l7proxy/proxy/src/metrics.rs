@@ -115,6 +115,7 @@ pub(crate) struct ThreadCounters {
     pub(crate) unknown_destination: Count,
     pub(crate) no_filter_chain: Count,
     pub(crate) no_certificate: Count,
+    pub(crate) proxy_protocol_errors: Count,
     pub(crate) log_lines_dropped: Count,
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use mesh_xds_proto::listener::{self, filter, listener_filter};
 use mesh_xds_proto::{
-    TypeUrl, core, direct_response, hcm, original_dst, original_src, raw_buffer, tls, tls_inspector,
+    TypeUrl, core, direct_response, hcm, original_dst, original_src, proxy_protocol, raw_buffer, tls,
+    tls_inspector,
 };
 
-use super::{ChainIndex, FilterChain, Listener, Network, Slots, Transport};
+use super::{ChainIndex, FilterChain, Listener, Network, ProxyProtocol, Slots, Transport};
 use crate::address::{inline, socket_address};
 use crate::check::{At, Checked, fields, flag, timeout};
 use crate::http_manager::{self, RouteSource};
@@ -26,6 +27,7 @@ pub(crate) struct ListenerParts {
     pub(crate) use_original_dst: bool,
     tls_inspector: bool,
     original_src: bool,
+    proxy_protocol: Option<ProxyProtocol>,
     inspection_timeout: Option<Duration>,
     chains: Vec<ChainParts>,
     default: Option<ChainParts>,
@@ -79,6 +81,7 @@ pub(crate) fn compile(message: &listener::Listener, at: At<'_>) -> Checked<Liste
         use_original_dst: flag(use_original_dst),
         tls_inspector: false,
         original_src: false,
+        proxy_protocol: None,
         inspection_timeout: timeout(
             listener_filters_timeout,
             Some(Duration::from_secs(15)),
@@ -149,14 +152,40 @@ fn listener_filter(message: &listener::ListenerFilter, parts: &mut ListenerParts
             }
             parts.original_src = true;
         }
+        url if url == proxy_protocol::ProxyProtocol::type_url_of() => {
+            // The header comes before everything that the inspector looks at.
+            if parts.tls_inspector {
+                return Err(at.refuse("must stand before tls_inspector"));
+            }
+            let message: proxy_protocol::ProxyProtocol = at_config.decode(any)?;
+            parts.proxy_protocol = Some(proxy_header(&message, at_config)?);
+        }
         other => {
             return Err(at_config.refuse(format!(
                 "listener filter {name:?} ({other}) is not supported by this proxy; only tls_inspector, \
-                 original_dst and original_src"
+                 proxy_protocol, original_dst and original_src"
             )));
         }
     }
     Ok(())
+}
+
+fn proxy_header(message: &proxy_protocol::ProxyProtocol, at: At<'_>) -> Checked<ProxyProtocol> {
+    fields!(message, at => proxy_protocol::ProxyProtocol {
+        take: allow_requests_without_proxy_protocol, disallowed_versions;
+        ignore: stat_prefix, tlv_location;
+        refuse: rules, pass_through_tlvs
+    });
+    let takes =
+        |version: core::proxy_protocol_config::Version| !disallowed_versions.contains(&version.into());
+    let (v1, v2) =
+        (takes(core::proxy_protocol_config::Version::V1), takes(core::proxy_protocol_config::Version::V2));
+    if !v1 && !v2 {
+        return Err(at
+            .field("disallowed_versions")
+            .refuse("leaves no version; allow one or remove the filter"));
+    }
+    Ok(ProxyProtocol { v1, v2, optional: *allow_requests_without_proxy_protocol })
 }
 
 fn filter_chain(
@@ -281,6 +310,7 @@ impl ListenerParts {
             use_original_dst: self.use_original_dst,
             tls_inspector: self.tls_inspector,
             original_src: self.original_src,
+            proxy_protocol: self.proxy_protocol,
             inspection_timeout: self.inspection_timeout,
             chains: self.index(resolved).unwrap_or_default(),
         }

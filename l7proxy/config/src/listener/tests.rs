@@ -26,6 +26,28 @@ fn chain(name: &str, matching: &str) -> String {
 const INSPECTOR: &str = r#"listener_filters: [ { name: i, typed_config: {
     "@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector } } ],"#;
 
+const NO_VERSION: &str = "listener_filters[0].typed_config.disallowed_versions: ";
+
+fn proxy_protocol(options: &str) -> String {
+    format!(
+        r#"listener_filters: [ {{ name: p, typed_config: {{
+            "@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol, {options} }} }} ],"#
+    )
+}
+
+#[test]
+fn versions_of_the_proxy_protocol_are_chosen() {
+    for (options, expected) in [
+        ("", (true, true, false)),
+        ("allow_requests_without_proxy_protocol: true", (true, true, true)),
+        ("disallowed_versions: [ V1 ]", (false, true, false)),
+    ] {
+        let found = compiled(&chain("a", ""), &proxy_protocol(options)).unwrap().proxy_protocol.unwrap();
+        assert_eq!((found.v1, found.v2, found.optional), expected, "{options}");
+    }
+    assert_eq!(compiled(&chain("a", ""), "").unwrap().proxy_protocol, None);
+}
+
 fn http(options: &str) -> String {
     format!(
         r#"{{ filters: [ {{ name: hcm, typed_config: {{
@@ -97,8 +119,15 @@ fn what_is_not_supported_is_refused_with_its_place() {
         (
             chain("a", ""),
             r#"listener_filters: [ { name: p, typed_config: {
-                "@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol } } ],"#,
+                "@type": type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector } } ],"#,
             "listener_filters[0].typed_config: ",
+        ),
+        (chain("a", ""), &proxy_protocol("disallowed_versions: [ V1, V2 ]"), NO_VERSION),
+        (chain("a", ""), &proxy_protocol("rules: [ { tlv_type: 2 } ]"), "listener_filters[0].typed_config.rules: "),
+        (
+            chain("a", ""),
+            &(INSPECTOR.trim_end_matches("],").to_owned() + ", " + proxy_protocol("").trim_start_matches("listener_filters: [")),
+            "listener_filters[1]: ",
         ),
         (String::new(), "", "filter_chains: "),
     ];

@@ -67,7 +67,7 @@ const CLUSTER: [ClusterField; 13] = [
     ("envoy_cluster_upstream_cx_tx_bytes_total", "Body bytes sent", |c| &c.bytes_sent),
 ];
 
-const THREAD: [ThreadField; 7] = [
+const THREAD: [ThreadField; 8] = [
     ("envoy_listener_downstream_cx_total", "Connections accepted", |c| &c.connections_opened),
     ("envoy_listener_downstream_cx_destroy", "Connections closed", |c| &c.connections_closed),
     ("envoy_listener_accept_error_total", "Failed accepts", |c| &c.accept_errors),
@@ -77,6 +77,11 @@ const THREAD: [ThreadField; 7] = [
         |c| &c.unknown_destination,
     ),
     ("envoy_listener_no_filter_chain_match", "Connections that fit no filter chain", |c| &c.no_filter_chain),
+    (
+        "envoy_listener_proxy_proto_error_total",
+        "Connections whose PROXY protocol header is missing or bad",
+        |c| &c.proxy_protocol_errors,
+    ),
     ("envoy_listener_ssl_no_certificate_total", "TLS connections refused for a missing secret", |c| {
         &c.no_certificate
     }),

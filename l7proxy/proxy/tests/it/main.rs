@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod listeners;
 mod observability;
+mod proxy_protocol;
 mod routing;
 mod timeouts;
 mod tls;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Request;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -53,6 +54,15 @@ async fn dial(
     trusted: &[&Certified],
     alpn: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    dial_over(TcpStream::connect(address).await?, host, trusted, alpn).await
+}
+
+async fn dial_over(
+    stream: TcpStream,
+    host: &'static str,
+    trusted: &[&Certified],
+    alpn: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     for certified in trusted {
         roots.add(certified.der.clone()).unwrap();
@@ -66,7 +76,6 @@ async fn dial(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(address).await?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from(host).unwrap(), stream).await
 }
 
@@ -208,4 +217,21 @@ async fn endless_hello_is_cut_off() {
         tokio::task::yield_now().await;
     }
     assert!(refused || crate::harness::read_to_end(&mut stream).await.len() < 100);
+}
+
+#[tokio::test]
+async fn tls_is_found_behind_a_proxy_protocol_header() {
+    let mut proxy = Proxy::start();
+    let a = certified("a", "a.example", false);
+    let filters = INSPECTOR.replace("[", &format!("[ {},", crate::proxy_protocol::filter("")));
+    let chain = (r#"transport_protocol: tls, server_names: [ a.example ]"#, &*transport("a"), "one", "");
+    proxy.apply(&[
+        a.secret.clone(),
+        listener("web", "127.0.0.1", 0, &filters, &[chain]),
+        routes("one", r#"[{ match: { prefix: "/" }, direct_response: { status: 201 } }]"#),
+    ]);
+    let mut stream = TcpStream::connect(proxy.listen("web")).await.unwrap();
+    stream.write_all(b"PROXY TCP4 192.0.2.77 203.0.113.1 4000 443\r\n").await.unwrap();
+    let stream = dial_over(stream, "a.example", &[&a], &["http/1.1"]).await.unwrap();
+    assert_eq!(Client::over(stream).await.get("/").await.status.as_u16(), 201);
 }
