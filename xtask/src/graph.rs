@@ -50,8 +50,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that may depend on anything and that nobody may depend on.
-const TOPS: &[&str] =
-    &["mesh-agent", "mesh-cli", "mesh-l7proxy-daemon", "mesh-testkit", "mesh-conformance", "xtask"];
+const TOPS: &[&str] = &[
+    "mesh-agent",
+    "mesh-cli",
+    "mesh-l7proxy-daemon",
+    "mesh-fuzz-targets",
+    "mesh-testkit",
+    "mesh-conformance",
+    "xtask",
+];
 
 /// Prints the edges, or blesses them. False when they are not as committed or not allowed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {

@@ -13,6 +13,7 @@ pub(crate) fn run() -> anyhow::Result<Tally> {
     tally += cargo_check("fmt", &["fmt", "--all", "--check"])?;
     let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     tally += cargo_check("clippy", &clippy)?;
+    tally += cargo_check("fmt", &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     tally += kernel_programs()?;
     tally += Tally::one(graph::is_as_committed()?);
     let complaints = text::complaints()?;

@@ -7,6 +7,7 @@
 
 mod bpf;
 mod demo;
+mod fuzz;
 mod graph;
 mod lint;
 mod process;
@@ -43,6 +44,8 @@ enum Task {
     Graph(graph::Options),
     /// Run the gate: lint, unit, golden and, as root, packet and namespace tests.
     Test(test::Options),
+    /// Feed hostile bytes to what reads them: libFuzzer over every target, or some.
+    Fuzz(fuzz::Options),
     /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
     Demo(demo::Options),
     /// Break things while traffic goes on, for as long as you like; as root.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run().map(|tally| tally.failed == 0),
         Task::Graph(options) => graph::run(&options),
         Task::Test(options) => test::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Soak(options) => soak::run(&options),
     };

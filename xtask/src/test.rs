@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::suite::{Suite, Tally};
 use crate::toolchain::Toolchain;
-use crate::{bpf, lint, process, tools};
+use crate::{bpf, fuzz, lint, process, tools};
 
 /// Options of `test`.
 #[derive(Debug, Args)]
@@ -37,12 +37,15 @@ enum Name {
     Unit,
     /// Packet and namespace tests: need root.
     Kernel,
+    /// Every fuzz target for half a minute.
+    Fuzz,
 }
 
 /// Budgets in minutes on two cores, a warm build cache assumed.
 const LINT: Suite = Suite { name: "lint", budget_minutes: 8 };
 const UNIT: Suite = Suite { name: "unit", budget_minutes: 12 };
 const KERNEL: Suite = Suite { name: "kernel", budget_minutes: 16 };
+const FUZZ: Suite = Suite { name: "fuzz", budget_minutes: 12 };
 
 /// Which tests are the kernel suite's.
 const IS_KERNEL: &str = "test(/(^|::)kernel_/)";
@@ -52,8 +55,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let wants = |name| options.suites.is_empty() || options.suites.contains(&name);
     // On a machine without a build cache the budgets of CI hold, not those of a suite.
     let warm = reports().is_dir();
-    let suites: [(Name, Suite, Body); 3] =
-        [(Name::Lint, LINT, lint::run), (Name::Unit, UNIT, unit), (Name::Kernel, KERNEL, kernel)];
+    let suites: [(Name, Suite, Body); 4] = [
+        (Name::Lint, LINT, lint::run),
+        (Name::Unit, UNIT, unit),
+        (Name::Kernel, KERNEL, kernel),
+        (Name::Fuzz, FUZZ, fuzz::suite),
+    ];
     let mut total = Tally::default();
     let mut report = format!("commit {}\n", process::describe_commit());
     for (name, suite, body) in suites {

@@ -27,4 +27,5 @@ mod yaml;
 pub use pending::Timing;
 pub use problem::{Problem, Severity};
 pub use state::FolderState;
+pub use store::Store;
 pub use watch::{Config, StartError, Watcher, read_once};

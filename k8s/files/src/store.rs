@@ -9,10 +9,10 @@ use crate::decode::Id;
 use crate::problem::{Problem, Severity};
 use crate::read::{FileContent, read};
 
-/// The files' content and the set made of it. Of one object in several files the first file, in the order
-/// of paths, is served.
+/// The files' content and the set made of it, without a folder behind it. Of one object in several files the
+/// first file, in the order of paths, is served.
 #[derive(Debug, Default)]
-pub(crate) struct Store {
+pub struct Store {
     files: BTreeMap<PathBuf, FileContent>,
     /// The files that have an object, in order.
     claims: BTreeMap<Id, BTreeSet<PathBuf>>,
@@ -27,7 +27,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// The objects to serve.
-    pub(crate) fn objects(&self) -> &ObjectSet {
+    pub fn objects(&self) -> &ObjectSet {
         &self.objects
     }
 
@@ -42,7 +42,7 @@ impl Store {
     }
 
     /// Takes in a new version of a file. Costs its parsing, and a logarithm for each of its objects.
-    pub(crate) fn put(&mut self, file: &Path, bytes: &[u8]) {
+    pub fn put(&mut self, file: &Path, bytes: &[u8]) {
         self.unreadable.remove(file);
         let old = self.files.remove(file).unwrap_or_default();
         let new = read(file, bytes, &old);
@@ -57,7 +57,7 @@ impl Store {
     }
 
     /// A file is gone.
-    pub(crate) fn remove(&mut self, file: &Path) {
+    pub fn remove(&mut self, file: &Path) {
         self.unreadable.remove(file);
         if let Some(old) = self.files.remove(file) {
             self.settle(file, old.entries.into_keys().collect());
@@ -97,7 +97,7 @@ impl Store {
     }
 
     /// Everything that is wrong, in the order of files.
-    pub(crate) fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> =
             self.files.values().flat_map(|content| content.problems.iter().cloned()).collect();
         problems.extend(self.unreadable.values().cloned());

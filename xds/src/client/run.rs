@@ -144,7 +144,8 @@ impl<S: ConfigSink> Client<S> {
         outgoing.extend(requests.subscribe(|type_url| sink.subscription(type_url), &mut self.versions));
     }
 
-    fn apply(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    /// Takes one response and says what to answer, without I/O: what [`Client::run`] does with each.
+    pub fn apply(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
         let DeltaDiscoveryResponse { type_url, nonce, resources, removed_resources, .. } = response;
         // The server says that there is nothing: the sink knows no better.
         if resources.is_empty() && removed_resources.is_empty() {

@@ -11,6 +11,7 @@
 //! differs.
 
 mod cache;
+mod dialogue;
 mod encoding;
 mod listen;
 pub(crate) mod rejection;
@@ -29,12 +30,13 @@ use tokio::{
 use tonic::transport;
 
 pub use cache::{Published, Resource, ResourceCache, ResourceSet, Resources, Snapshot};
+pub use dialogue::Dialogue;
 pub use listen::ListenError;
-pub use session::Protocol;
+pub use session::{Protocol, SessionLimits, TooManyNames};
 pub use status::{ClientStatus, Progress, Rejection, ServerHandle, TypeStatus};
 pub use subscription::Nack;
 
-use self::{listen::SocketFile, service::Service, session::SessionLimits};
+use self::{listen::SocketFile, service::Service};
 
 #[cfg(test)]
 mod tests;

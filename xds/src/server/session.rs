@@ -56,10 +56,13 @@ pub(super) struct Session {
     limits: SessionLimits,
 }
 
+/// What a client may ask for, and how it is answered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct SessionLimits {
-    pub(super) response_bytes: usize,
-    pub(super) names_per_type: usize,
+pub struct SessionLimits {
+    /// Responses are cut here, in bytes; a single resource may be larger.
+    pub response_bytes: usize,
+    /// Names that it may ask for one by one, of each type.
+    pub names_per_type: usize,
 }
 
 /// A response, whatever the encoding.
@@ -80,10 +83,13 @@ pub(super) struct Response {
 /// The client asks for more names than it may.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{names} names of {type_url} are more than the {limit} allowed")]
-pub(super) struct TooManyNames {
-    pub(super) type_url: String,
-    pub(super) names: usize,
-    pub(super) limit: usize,
+pub struct TooManyNames {
+    /// The type.
+    pub type_url: String,
+    /// How many it asks for.
+    pub names: usize,
+    /// How many it may.
+    pub limit: usize,
 }
 
 impl Session {

@@ -1,0 +1,120 @@
+//! What libFuzzer says at the end of a run.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One target's run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    name: &'static str,
+    executions: u64,
+    per_second: u64,
+    /// Edges reached.
+    coverage: u64,
+    new_inputs: u64,
+    megabytes: u64,
+    succeeded: bool,
+    findings: Vec<PathBuf>,
+    log: PathBuf,
+}
+
+impl Outcome {
+    /// Reads libFuzzer's report.
+    pub(super) fn new(
+        name: &'static str,
+        text: &str,
+        succeeded: bool,
+        findings: Vec<PathBuf>,
+        log: PathBuf,
+    ) -> Self {
+        let stat = |key: &str| {
+            let line = text.lines().rev().find_map(|line| line.strip_prefix("stat::")?.strip_prefix(key));
+            line.and_then(|rest| rest.trim_start_matches(':').trim().parse().ok()).unwrap_or(0)
+        };
+        // `#1234 DONE cov: 56 ft: 78 ...`; after a finding the last line of progress stands for it.
+        let progress = text.lines().rev().filter(|line| line.starts_with('#'));
+        let coverage = progress
+            .filter_map(|line| line.split_once(" cov: "))
+            .find_map(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        Self {
+            name,
+            executions: stat("number_of_executed_units"),
+            per_second: stat("average_exec_per_sec"),
+            coverage: coverage.unwrap_or(0),
+            new_inputs: stat("new_units_added"),
+            megabytes: stat("peak_rss_mb"),
+            succeeded,
+            findings,
+            log,
+        }
+    }
+
+    /// Whether nothing was found, and inputs were run at all.
+    pub(super) fn is_clean(&self) -> bool {
+        self.succeeded && self.findings.is_empty() && self.executions > 0
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, executions, per_second, coverage, new_inputs, megabytes, .. } = self;
+        write!(
+            f,
+            "{name:<14} {executions:>10} executions {per_second:>7}/s, {coverage:>6} edges, \
+             {new_inputs:>5} new inputs, {megabytes:>4} MiB, {} findings",
+            self.findings.len()
+        )?;
+        for finding in &self.findings {
+            write!(f, "\nFOUND: {name}: {}", finding.display())?;
+        }
+        if !self.succeeded && self.findings.is_empty() {
+            write!(f, "\nFOUND: {name}: it died without leaving its input, as a stack that overflows does")?;
+        }
+        if !self.is_clean() {
+            write!(f, "\n{name}: what libFuzzer said is in {}", self.log.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of a folder, sorted.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::Outcome;
+
+    const REPORT: &str = "INFO: seed corpus: files: 3\n#4\tINITED cov: 90 ft: 91 corp: 1/1b\n\
+        #262144\tDONE   cov: 118 ft: 119 corp: 20/96b lim: 4096 exec/s: 87381 rss: 41Mb\n\
+        Done 262144 runs in 3 second(s)\nstat::number_of_executed_units: 262144\n\
+        stat::average_exec_per_sec:     87381\nstat::new_units_added:          19\n\
+        stat::slowest_unit_time_sec:    0\nstat::peak_rss_mb:              41\n";
+
+    #[test]
+    fn the_report_is_read() {
+        let outcome = Outcome::new("packet", REPORT, true, Vec::new(), PathBuf::from("log"));
+        assert!(outcome.is_clean());
+        let shown = outcome.to_string();
+        for part in ["262144 executions", "87381/s", "118 edges", "19 new inputs", "41 MiB", "0 findings"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_finding_a_failure_and_a_run_of_nothing_are_not_clean() {
+        let log = || PathBuf::from("log");
+        let finding = vec![PathBuf::from("crash-1")];
+        assert!(!Outcome::new("packet", REPORT, true, finding, log()).is_clean());
+        let died = Outcome::new("packet", REPORT, false, Vec::new(), log());
+        assert!(!died.is_clean() && died.to_string().contains("FOUND: packet: it died"), "{died}");
+        assert!(!Outcome::new("packet", "", true, Vec::new(), log()).is_clean());
+    }
+}
