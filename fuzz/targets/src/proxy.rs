@@ -25,7 +25,7 @@ use tokio::task::LocalSet;
 use crate::endpoint::{self, Answers, Head, Seen};
 
 /// A connection that neither ends nor fails within this is stuck: its client has said all it has to say.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where the client seems to be.
 const PEER: ([u8; 4], u16) = ([192, 0, 2, 10], 40000);

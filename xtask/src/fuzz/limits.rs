@@ -16,7 +16,7 @@ pub(super) struct Limits {
 }
 
 const fn small(name: &'static str, longest: u32) -> Limits {
-    Limits { name, longest, seconds: 5, megabytes: 512, dictionary: None }
+    Limits { name, longest, seconds: 20, megabytes: 512, dictionary: None }
 }
 
 /// Every target.
