@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) {
     if let Ok(shorter) = shorter {
         assert_eq!(parsed, Ok(shorter), "a longer packet is another connection");
     }
-    let Ok(TcpPacket { tuple, family }) = parsed else { return };
+    let Ok(TcpPacket { tuple, family, .. }) = parsed else { return };
     assert!(packet.len() >= 40, "a TCP packet of {} bytes", packet.len());
 
     let key = ServiceKey::new(tuple.destination, tuple.destination_port, Protocol::Tcp);
