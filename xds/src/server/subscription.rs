@@ -111,6 +111,14 @@ struct Plan {
     remove: Vec<String>,
 }
 
+/// Bytes of a resource in a response of either variant, or a little more. The type's URL, which each carries,
+/// is most of a small one.
+fn wire_bytes(name: &str, resource: &Resource) -> usize {
+    /// Tags and lengths.
+    const FRAMING: usize = 24;
+    name.len() + resource.version.len() + resource.body.type_url.len() + resource.body.value.len() + FRAMING
+}
+
 impl Subscription {
     pub(super) fn new(delivery: Delivery) -> Self {
         Self {
@@ -336,7 +344,7 @@ impl Subscription {
         let mut bytes = 0;
         for name in &self.plan.add {
             let resource = served.get(name).expect("planned from this set");
-            bytes += resource.body.value.len() + name.len();
+            bytes += wire_bytes(name, resource);
             if bytes > limit && !resources.is_empty() && self.delivery != Delivery::Whole {
                 break;
             }

@@ -450,7 +450,7 @@ fn an_empty_first_request_asks_for_everything_and_a_later_one_does_not() {
 fn large_sets_are_cut_into_responses() {
     let cache = ResourceCache::default();
     cache.publish(set(&[(CDS, "a", "xxxxxxxxxx"), (CDS, "b", "xxxxxxxxxx"), (CDS, "c", "xxxxxxxxxx")]));
-    let limits = SessionLimits { response_bytes: 30, names_per_type: 10 };
+    let limits = SessionLimits { response_bytes: 300, names_per_type: 10 };
     let mut peer = Peer { session: Session::new(Protocol::Delta, limits), ..Peer::new(&cache) };
     peer.subscribe(CDS, &["*"]);
     assert_eq!(peer.hear_all(), ["CDS +a +b", "CDS +c"]);

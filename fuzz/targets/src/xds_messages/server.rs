@@ -174,7 +174,7 @@ impl<V: Variant> Server<V> {
         assert!(self.in_flight.is_none(), "a second response is in flight");
         assert!(self.nonces.insert(response.nonce.clone()), "a nonce came twice");
         assert!(type_urls::IN_ORDER.contains(&response.type_url.as_str()));
-        let is_small = response.bytes.is_none_or(|bytes| bytes <= 2 * RESPONSE_BYTES);
+        let is_small = response.bytes.is_none_or(|bytes| bytes <= RESPONSE_BYTES);
         assert!(response.bodies.len() <= 1 || is_small, "a response of {:?} bytes", response.bytes);
         assert!(response.bodies.iter().all(|body| body.type_url == response.type_url));
         self.in_flight = Some(response);

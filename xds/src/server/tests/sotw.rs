@@ -29,7 +29,7 @@ struct Peer {
 
 impl Peer {
     fn new(cache: &ResourceCache) -> Self {
-        let limits = SessionLimits { response_bytes: 30, names_per_type: 10 };
+        let limits = SessionLimits { response_bytes: 300, names_per_type: 10 };
         let session = Session::new(Protocol::StateOfTheWorld, limits);
         Self { cache: cache.clone(), session, names: BTreeMap::new(), versions: BTreeMap::new(), last: None }
     }
