@@ -37,12 +37,12 @@ impl Target {
     /// The target with `path` in place of its own. Copies nothing when that is what came in. None: the
     /// change made something that is no path.
     pub(crate) fn with_path(&self, path: &str) -> Option<PathAndQuery> {
-        match self.uri.path_and_query() {
-            Some(whole) if whole.path() == path => Some(whole.clone()),
-            _ => match self.query() {
-                Some(query) => format!("{path}?{query}").try_into().ok(),
-                None => path.to_owned().try_into().ok(),
-            },
+        match (self.uri.path_and_query(), self.query()) {
+            // The target `http://host#fragment` has an empty path that calls itself `/`, and would be sent empty.
+            (_, None) if path == "/" => Some(PathAndQuery::from_static("/")),
+            (Some(whole), _) if whole.path() == path => Some(whole.clone()),
+            (_, Some(query)) => format!("{path}?{query}").try_into().ok(),
+            (_, None) => path.to_owned().try_into().ok(),
         }
     }
 }

@@ -87,6 +87,20 @@ async fn absolute_target_replaces_host() {
 }
 
 #[tokio::test]
+async fn an_absolute_target_without_a_path_asks_for_the_root() {
+    for (target, expected) in [
+        ("http://b", "[GET / b"),
+        ("http://b#c", "[GET / b"),
+        ("http://b?c#d", "[GET /?c b"),
+        ("/#c", "[GET / b"),
+    ] {
+        let (reply, _) =
+            through(&format!("GET {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")).await;
+        assert!(reply.contains(expected), "{target}: {reply}");
+    }
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
     let (reply, calls) = through(
         "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab\
