@@ -1,45 +1,63 @@
 //! `millrace`: asks the agent of this node and shows what it answers.
 //!
-//! In: the command line and the agent's socket. Out: tables for people, JSON or YAML for scripts. Exit
-//! code 0: done; 1: the agent does not answer or refuses; 2: wrong usage; 3: the object asked for is not
-//! there. Start reading in `args.rs`; `view.rs` turns objects into rows. Spawns nothing that outlives it.
+//! In: the command line and the agent's socket. Out: tables for people, JSON or YAML for scripts, and an exit
+//! code that means something (`exit.rs`). Start reading in `args.rs`; each command is a file in `commands`.
+//! Spawns nothing that outlives it.
 
 mod agent;
 mod args;
-mod show;
-mod view;
+mod commands;
+mod exit;
+mod output;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+use agent::Agent;
 use args::{Arguments, Command};
+use exit::{Failure, Outcome};
+use output::Output;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::Error::from(error)),
+        Err(error) => return fail(&Failure::from(error)),
     };
     match runtime.block_on(run(arguments)) {
         Ok(code) => code,
-        Err(error) => fail(&error),
+        Err(failure) => fail(&failure),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "the error of a command line tool goes to stderr")]
-fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    ExitCode::from(1)
+fn fail(failure: &Failure) -> ExitCode {
+    if !matches!(failure, Failure::OutputClosed) {
+        eprintln!("error: {failure}");
+    }
+    failure.code()
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.command {
-        Command::Get(get) => show::get(&get).await,
-        Command::Status(status) => show::status(&status).await,
-        Command::Dump(dump) => show::dump(&dump).await,
+async fn run(arguments: Arguments) -> Outcome {
+    let agent = Agent::of(&arguments.common.run_dir);
+    let output = Output::new(arguments.common.output, arguments.common.color);
+    match &arguments.command {
+        Command::Status(options) => commands::status::run(&agent, &output, options).await,
+        Command::Get(options) => commands::get::run(&agent, &output, options).await,
+        Command::Describe(options) => commands::describe::run(&agent, &output, options).await,
+        Command::Service(command) => commands::service::run(&agent, &output, command).await,
+        Command::Config(command) => commands::config::run(&agent, &output, command).await,
+        Command::Proxy(command) => commands::proxy::run(&agent, &output, command).await,
+        Command::Bpf(command) => commands::bpf::run(&agent, &output, command).await,
+        Command::Xds(command) => commands::xds::run(&agent, &output, command).await,
+        Command::Tables(options) => commands::tables::run(&agent, &output, options).await,
+        Command::Events(options) => commands::events::run(&agent, &output, options).await,
+        Command::Version(options) => commands::version::run(&agent, &output, options).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "millrace", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "millrace", &mut script);
+            output.text(&String::from_utf8_lossy(&script))?;
             Ok(ExitCode::SUCCESS)
         }
     }

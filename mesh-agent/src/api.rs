@@ -1,4 +1,7 @@
 //! The agent's own socket: what `millrace` asks. Read only; JSON over HTTP/1 on a unix socket (0600).
+//!
+//! An answer other than 200 is `{"error": "..."}`: 404 for what is not there, 503 for a part that this agent
+//! does not have or that does not answer, 400 for a question that is none.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,25 +10,23 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::{Path as UrlPath, State};
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use serde_json::Value;
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
-/// What the socket answers from. Every call gives the state of that moment.
-pub(crate) trait Inspect: Send + Sync + 'static {
-    /// Objects of a kind with their status; `None` for a kind that is not known.
-    fn objects(&self, kind: &str) -> Option<Vec<Value>>;
-    /// Health of the parts, and problems.
-    fn status(&self) -> Value;
-    /// A part of the agent's state; `None` when this agent has no such part.
-    fn dump(&self, part: &str) -> Option<Value>;
-}
+use crate::events::Event;
+use crate::view::{Refusal, View};
+
+type Shared = State<Arc<View>>;
 
 /// Binds the socket, in the place of one that a dead agent left, and serves it until the task is dropped.
-pub(crate) fn serve(socket: &Path, inspect: Arc<dyn Inspect>) -> anyhow::Result<()> {
+pub(crate) fn serve(socket: &Path, view: Arc<View>) -> anyhow::Result<()> {
     match fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot replace {}", socket.display()));
@@ -37,10 +38,19 @@ pub(crate) fn serve(socket: &Path, inspect: Arc<dyn Inspect>) -> anyhow::Result<
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect {}", socket.display()))?;
     let router = Router::new()
-        .route("/v1/get/{kind}", get(objects))
+        .route("/v1/version", get(version))
         .route("/v1/status", get(status))
-        .route("/v1/dump/{part}", get(dump))
-        .with_state(inspect);
+        .route("/v1/get/{kind}", get(objects))
+        .route("/v1/describe/{kind}/{name}", get(describe))
+        .route("/v1/services", get(services))
+        .route("/v1/bpf", get(maps))
+        .route("/v1/bpf/{map}", get(map))
+        .route("/v1/proxy/{what}", get(proxy))
+        .route("/v1/events", get(events))
+        .route("/v1/tables", get(tables))
+        .route("/v1/xds/resources", get(resources))
+        .route("/v1/xds/clients", get(clients))
+        .with_state(view);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the agent's socket is no longer served");
@@ -49,21 +59,116 @@ pub(crate) fn serve(socket: &Path, inspect: Arc<dyn Inspect>) -> anyhow::Result<
     Ok(())
 }
 
-async fn objects(State(inspect): State<Arc<dyn Inspect>>, UrlPath(kind): UrlPath<String>) -> Response {
-    found(inspect.objects(&kind).map(Value::Array))
+async fn version() -> Json<Value> {
+    Json(View::version())
 }
 
-async fn status(State(inspect): State<Arc<dyn Inspect>>) -> Json<Value> {
-    Json(inspect.status())
+#[derive(Deserialize)]
+struct StatusQuery {
+    #[serde(default)]
+    verbose: bool,
 }
 
-async fn dump(State(inspect): State<Arc<dyn Inspect>>, UrlPath(part): UrlPath<String>) -> Response {
-    found(inspect.dump(&part))
-}
-
-fn found(answer: Option<Value>) -> Response {
-    match answer {
-        Some(value) => Json(value).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
+async fn status(State(view): Shared, Query(query): Query<StatusQuery>) -> Response {
+    match query.verbose {
+        false => Json(view.status()).into_response(),
+        true => blocking(move || Ok(view.status_in_full())).await,
     }
+}
+
+async fn objects(State(view): Shared, UrlPath(kind): UrlPath<String>) -> Response {
+    blocking(move || view.objects(&kind).map(Value::Array)).await
+}
+
+#[derive(Deserialize)]
+struct DescribeQuery {
+    namespace: Option<String>,
+}
+
+async fn describe(
+    State(view): Shared,
+    UrlPath((kind, name)): UrlPath<(String, String)>,
+    Query(query): Query<DescribeQuery>,
+) -> Response {
+    blocking(move || view.describe(&kind, query.namespace.as_deref(), &name)).await
+}
+
+async fn services(State(view): Shared) -> Response {
+    blocking(move || Ok(json!(view.services()))).await
+}
+
+async fn maps(State(view): Shared) -> Response {
+    blocking(move || view.map(None).map(Value::Array)).await
+}
+
+async fn map(State(view): Shared, UrlPath(map): UrlPath<String>) -> Response {
+    blocking(move || view.map(Some(&map)).map(Value::Array)).await
+}
+
+async fn proxy(State(view): Shared, UrlPath(what): UrlPath<String>) -> Response {
+    answer(view.proxy(&what).await)
+}
+
+async fn tables(State(view): Shared) -> Response {
+    blocking(move || Ok(view.tables())).await
+}
+
+async fn resources(State(view): Shared) -> Response {
+    blocking(move || Ok(view.resources())).await
+}
+
+async fn clients(State(view): Shared) -> Response {
+    blocking(move || Ok(view.clients())).await
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    last: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// Events as JSON, one a line: the last ones, and with `follow` the next ones for as long as the asker reads.
+async fn events(State(view): Shared, Query(query): Query<EventsQuery>) -> Response {
+    let last = query.last.unwrap_or(usize::MAX);
+    let body = if query.follow {
+        let (before, follower) = view.events.follow(last);
+        let next = stream::unfold(follower, |mut follower| async {
+            let event = follower.next().await?;
+            Some((event, follower))
+        });
+        // What is read slowly is made slowly: the next event is taken when this one has left.
+        let lines = stream::iter(before).chain(next).map(|event| line(&event));
+        Body::from_stream(lines)
+    } else {
+        Body::from_stream(stream::iter(view.events.last(last)).map(|event| line(&event)))
+    };
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+fn line(event: &Event) -> Result<Bytes, serde_json::Error> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    Ok(line.into())
+}
+
+/// Answers that walk over much, or make system calls, are made where they hold up nobody.
+async fn blocking(make: impl FnOnce() -> Result<Value, Refusal> + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(make).await {
+        Ok(made) => answer(made),
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, &format!("the answer failed: {error}")),
+    }
+}
+
+fn answer(made: Result<Value, Refusal>) -> Response {
+    match made {
+        Ok(value) => Json(value).into_response(),
+        Err(Refusal::NotFound(why)) => refused(StatusCode::NOT_FOUND, &why),
+        Err(Refusal::Ambiguous(why)) => refused(StatusCode::BAD_REQUEST, &why),
+        Err(Refusal::Unavailable(why)) => refused(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
+}
+
+fn refused(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({"error": why}))).into_response()
 }

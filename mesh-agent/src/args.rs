@@ -64,7 +64,7 @@ pub(crate) struct ServeOptions {
         default_value = "/usr/lib/millrace/millrace.o"
     )]
     pub(crate) bpf_object: PathBuf,
-    /// Take what the kernel can from this file (as `millrace dump plan` shows it) instead of asking the kernel:
+    /// Take what the kernel can from this file (`datapath.kernel` of `millrace status --verbose -o json`) instead of asking the kernel:
     /// what would be planned there.
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) kernel_features: Option<PathBuf>,

@@ -14,17 +14,22 @@ use mesh_control_loadbalancer::{Frontend, desired_frontends};
 use mesh_control_node::{
     DesiredRoute, DesiredRule, NodeState, RedirectRouting, desired_routes, desired_rules,
 };
+use mesh_k8s_api::ObjectSet;
 use mesh_k8s_files::FolderState;
 use mesh_tables::{Database, ReconcilerHandle, Table};
-use mesh_xds::server::{Progress, ResourceCache, ServerHandle};
+use mesh_xds::server::{Connection, Progress, Published, Rejection, ResourceCache, ServerHandle};
 use mesh_xds_proto::type_urls;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::addresses::KeptAddresses;
+use crate::changes;
 use crate::derive::{DeriveConfig, Derived, derive, proxied_addresses};
+use crate::events::{Happened, Kind};
+use crate::health::{PartHealth, Problem};
 use crate::programmed::{self, ProxyListeners};
 use crate::status::{Known, StatusWriter};
-use crate::view::{PartHealth, State, View};
+use crate::view::{State, View};
 
 /// How long the kernel's tables may take to follow before the loop goes on without them.
 const KERNEL_WITHIN: Duration = Duration::from_millis(100);
@@ -70,6 +75,18 @@ pub(crate) struct Control {
     pub(crate) view: Arc<View>,
 }
 
+/// What was last told, to tell what is new.
+#[derive(Default)]
+struct Told {
+    objects: ObjectSet,
+    problems: Vec<Problem>,
+    parts: Vec<PartHealth>,
+    connections: Vec<Connection>,
+    rejections: Vec<Rejection>,
+    /// The revision that proxy and kernel do not have yet, and when its objects were read.
+    unsynced: Option<(u64, std::time::Instant)>,
+}
+
 impl Control {
     /// Runs until the folder is no longer watched. Dropping it between two steps leaves proxy and kernel
     /// with the last whole state.
@@ -78,7 +95,9 @@ impl Control {
         let mut writer = StatusWriter::default();
         let mut proxy = ProxyListeners::default();
         // Addresses that an earlier agent gave stay where they are.
-        let mut derived = Derived { addresses: self.addresses.held().clone(), ..Derived::default() };
+        let mut derived =
+            Arc::new(Derived { addresses: self.addresses.held().clone(), ..Derived::default() });
+        let mut told = Told::default();
         let mut own_addresses = Vec::new();
         let mut refresh = tokio::time::interval(Duration::from_secs(5));
         // What was read before this loop began is news to it.
@@ -101,32 +120,78 @@ impl Control {
                 self.node.borrow_and_update().addresses.iter().map(|(_, address)| *address).collect();
             if folder.revision > 0 && (objects_changed || now_own != own_addresses) {
                 own_addresses = now_own;
-                derived = derive(&folder.objects, &own_addresses, &derived, &self.config);
+                self.tell_objects(&folder, &mut told);
+                derived = Arc::new(derive(&folder.objects, &own_addresses, &derived, &self.config));
                 self.addresses.keep(&derived.addresses);
                 // What is not asked for any more may come back before the proxy has let go of it.
                 let listeners = &derived.effective.listeners;
                 proxy.accepted.retain(|name| listeners.iter().any(|listener| listener.name == *name));
-                self.hand_on(&derived, &proxy, &own_addresses).await;
+                if let Some(revision) = self.hand_on(&derived, &proxy, &own_addresses).await {
+                    told.unsynced = Some((revision, folder.read_at));
+                }
             }
             let progress = progress.borrow_and_update().clone();
             if self.take_proxy(&progress, &mut proxy) {
                 self.write_kernel(&derived, &proxy, &own_addresses);
                 self.wait_for_kernel().await;
             }
-            self.show(&folder, &derived, &proxy, &progress, &mut writer);
+            self.tell_proxy(&progress, &mut told);
+            self.show(&folder, &derived, &proxy, &progress, &mut writer, &mut told);
         }
     }
 
-    async fn hand_on(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) {
+    /// The revision, if there is a new one.
+    async fn hand_on(&self, derived: &Derived, proxy: &ProxyListeners, own: &[IpAddr]) -> Option<u64> {
         self.write_kernel(derived, proxy, own);
         self.wait_for_kernel().await;
         let published = self.cache.publish(derived.resources.clone());
-        if published.changed + published.removed > 0 {
-            tracing::info!(
-                revision = published.revision,
-                changed = published.changed,
-                removed = published.removed,
-                "configuration published"
+        let Published { revision, changed, removed } = published;
+        if changed + removed == 0 {
+            return None;
+        }
+        tracing::info!(revision, changed, removed, "configuration published");
+        let message = format!("revision {revision}: {changed} resources new or changed, {removed} removed");
+        self.tell(
+            Happened::normal(Kind::ConfigPublished, "", message)
+                .with(json!({"revision": revision, "changed": changed, "removed": removed})),
+        );
+        Some(revision)
+    }
+
+    fn tell(&self, happened: Happened) {
+        self.view.events.record(happened);
+    }
+
+    fn tell_all(&self, happened: Vec<Happened>) {
+        happened.into_iter().for_each(|happened| self.tell(happened));
+    }
+
+    fn tell_objects(&self, folder: &FolderState, told: &mut Told) {
+        self.tell_all(changes::objects(&told.objects, &folder.objects));
+        told.objects = (*folder.objects).clone();
+    }
+
+    fn tell_proxy(&self, progress: &Progress, told: &mut Told) {
+        let connections = self.server.connections();
+        if connections != told.connections {
+            self.tell_all(changes::clients(&told.connections, &connections));
+            told.connections = connections;
+        }
+        let rejections = self.server.rejections();
+        if rejections != told.rejections {
+            self.tell_all(changes::refusals(&told.rejections, &rejections));
+            told.rejections = rejections;
+        }
+        if let Some((revision, read_at)) =
+            told.unsynced.take_if(|(revision, _)| progress.is_settled(*revision))
+        {
+            let milliseconds = read_at.elapsed().as_secs_f64() * 1e3;
+            let message = format!(
+                "proxy and kernel have revision {revision}, {milliseconds:.1} ms after the change was seen"
+            );
+            self.tell(
+                Happened::normal(Kind::ConfigSynced, "", message)
+                    .with(json!({"revision": revision, "milliseconds": milliseconds})),
             );
         }
     }
@@ -209,10 +274,11 @@ impl Control {
     fn show(
         &self,
         folder: &FolderState,
-        derived: &Derived,
+        derived: &Arc<Derived>,
         proxy: &ProxyListeners,
         progress: &Progress,
         writer: &mut StatusWriter,
+        told: &mut Told,
     ) {
         let mut conditions = derived.conditions.clone();
         conditions.extend(programmed::conditions(derived, proxy));
@@ -222,14 +288,25 @@ impl Control {
             addresses: &derived.addresses,
             attached: &derived.attached,
         };
-        let documents = writer.documents(&known, Timestamp::now());
-        let mut problems: Vec<String> = folder.problems.iter().map(ToString::to_string).collect();
-        problems.extend(derived.notes.iter().map(|note| {
-            let source = &note.origin.source;
-            format!("{source}: {}: {}: {}", note.origin, note.reason, note.message)
-        }));
+        let (documents, transitions) = writer.documents(&known, Timestamp::now());
+        let problems = folder.problems.iter().map(Problem::from);
+        let problems: Vec<Problem> = problems.chain(derived.notes.iter().map(Problem::from)).collect();
+        self.tell_all(changes::problems(&told.problems, &problems));
+        self.tell_all(changes::conditions(&transitions));
         let parts = vec![self.manifests_health(folder), self.proxy_health(progress), self.kernel_health()];
-        self.view.state.store(Arc::new(State { documents, parts, problems }));
+        self.view.state.store(Arc::new(State {
+            objects: folder.objects.clone(),
+            derived: derived.clone(),
+            conditions,
+            documents,
+            proxy: proxy.clone(),
+            parts,
+            problems: problems.clone(),
+        }));
+        told.problems = problems;
+        let parts = self.view.parts();
+        self.tell_all(changes::parts(&told.parts, &parts));
+        told.parts = parts;
     }
 
     fn manifests_health(&self, folder: &FolderState) -> PartHealth {
@@ -238,13 +315,17 @@ impl Control {
             return PartHealth::ok("manifests", format!("{count} objects"));
         }
         let wrong = folder.problems.len();
-        PartHealth::degraded("manifests", format!("{count} objects, {wrong} problems, listed below"))
+        PartHealth::degraded(
+            "manifests",
+            format!("{count} objects, {wrong} problems"),
+            "mend the files; each problem below says how",
+        )
     }
 
     fn proxy_health(&self, progress: &Progress) -> PartHealth {
         if progress.clients() == 0 {
-            let fix = "no proxy is connected: see proxy.log in the run directory";
-            return PartHealth::degraded("proxy", fix);
+            let fix = "see proxy.log in the run directory";
+            return PartHealth::degraded("proxy", "no proxy takes configuration", fix);
         }
         let rejections = self.server.rejections();
         let Some(first) = rejections.first() else {
@@ -253,7 +334,11 @@ impl Control {
             return PartHealth::ok("proxy", format!("{state} revision {revision}"));
         };
         let (count, name, why) = (rejections.len(), &first.name, &first.nack.message);
-        PartHealth::degraded("proxy", format!("{count} resources refused; the first is {name}: {why}"))
+        PartHealth::degraded(
+            "proxy",
+            format!("{count} resources refused; the first is {name}: {why}"),
+            "`millrace xds clients` names all; the last good version of each serves on",
+        )
     }
 
     fn kernel_health(&self) -> PartHealth {
@@ -273,6 +358,7 @@ impl Control {
             Some(first) => PartHealth::degraded(
                 "kernel tables",
                 format!("{} rows refused; the first is {first}", refused.len()),
+                "they are tried again; `millrace bpf list` shows how full the maps are",
             ),
         }
     }

@@ -13,7 +13,7 @@ use mesh_control_loadbalancer::FrontendTarget;
 use mesh_control_node::{Link, Netlink, NodeState, remove_all};
 use mesh_ebpf_abi::Addr;
 use mesh_ebpf_loader::{
-    Constants, Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures,
+    Choice, Constants, Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures,
     LoadConfig, plan,
 };
 use mesh_ebpf_maps::{ListenerPair, LoadBalancerMaps, PinnedMaps};
@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use wildmatch::WildMatch;
 
 use crate::args::{CleanupOptions, ServeOptions};
+use crate::health::PartHealth;
 use crate::proxy::{ProxyProcess, by_thread};
-use crate::view::PartHealth;
 
 /// How often the proxy's sockets are looked at when nothing is heard: a proxy that starts anew has new ones.
 const LOOK: Duration = Duration::from_millis(500);
@@ -111,17 +111,16 @@ impl Datapath {
         let state = self.lock();
         let devices: Vec<&str> = state.attached.iter().map(String::as_str).collect();
         if let Some(trouble) = &state.trouble {
-            return PartHealth::degraded("datapath", trouble.clone());
+            return PartHealth::degraded("datapath", trouble.clone(), "it is tried again every half second");
         }
         if devices.is_empty() {
-            let fix =
-                "no device is attached: set --devices and --pod-devices to the names of this node's devices";
-            return PartHealth::degraded("datapath", fix);
+            let fix = "set --devices and --pod-devices to the names of this node's devices";
+            return PartHealth::degraded("datapath", "no device is attached", fix);
         }
         let threads = state.sockets.len() / 2;
         if threads == 0 {
-            let detail = "the proxy has not opened its sockets yet: see proxy.log in the run directory";
-            return PartHealth::degraded("datapath", detail);
+            let detail = "the proxy has not opened its sockets yet";
+            return PartHealth::degraded("datapath", detail, "see proxy.log in the run directory");
         }
         PartHealth::ok("datapath", format!("on {}; {threads} proxy threads", devices.join(", ")))
     }
@@ -135,26 +134,22 @@ impl Datapath {
             .iter()
             .map(|(program, count)| ((*program).to_owned(), json!(count)))
             .collect();
-        json!({"plan": self.plan, "kernel": self.features, "verifiedInstructions": instructions})
+        json!({
+            "plan": self.plan,
+            "kernel": self.features,
+            "devices": state.attached,
+            "verifiedInstructions": instructions,
+        })
     }
 
-    /// The programs' counters by name; null when they cannot be read.
-    pub(crate) fn counters(&self) -> Value {
-        let mut state = self.lock();
-        let counters = state.loaded.maps().counters();
-        let counters = counters.map(|counters| {
-            let named =
-                counters.into_iter().map(|(counter, value)| (counter.name().to_owned(), json!(value)));
-            Value::Object(named.collect())
-        });
-        counters.unwrap_or(Value::Null)
+    /// The decisions of the plan.
+    pub(crate) fn choices(&self) -> &[Choice] {
+        &self.plan.choices
     }
 
-    /// All maps.
-    pub(crate) fn maps(&self) -> Value {
-        let mut state = self.lock();
-        let dump = state.loaded.maps().dump();
-        dump.ok().and_then(|dump| serde_json::to_value(dump).ok()).unwrap_or(Value::Null)
+    /// Folder of the pinned maps.
+    pub(crate) fn pin_root(&self) -> &Path {
+        &self.plan.pin_root
     }
 
     /// Brings devices, addresses and sockets up to date. Blocks for some system calls, and for the starter's

@@ -2,18 +2,30 @@
 //!
 //! In: the command line, a folder of manifests. Out: a configured proxy, a programmed kernel, `agent.sock`.
 //! Start reading in `control.rs`. Tasks: the folder's watcher, the node's observer, the xDS server, the
-//! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the datapath's keeper, and the control loop.
+//! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the watcher of its
+//! processes, the datapath's keeper, and the control loop.
 
 mod addresses;
+mod admin;
 mod api;
 mod args;
+mod bpf;
+mod changes;
 mod control;
 mod datapath;
 mod derive;
+mod describe;
+mod events;
+#[cfg(test)]
+mod fixture;
+mod health;
 mod logs;
+mod objects;
+mod processes;
 mod programmed;
 mod proxy;
 mod serve;
+mod services;
 mod status;
 mod view;
 

@@ -4,9 +4,10 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_control_node::{Netlink, NetlinkTarget, NodeState, RedirectRouting, observe};
 use mesh_tables::{Database, Reconciler, ReconcilerConfig};
 use mesh_xds::lower::LowerConfig;
@@ -20,9 +21,10 @@ use crate::args::{LoadBalancerMode, Redirect, ServeOptions};
 use crate::control::{Control, FILLED_BY_CONTROL, Kernel};
 use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
+use crate::events::{EventLog, Happened, Kind};
 use crate::proxy::{ProxyProcess, Started, redirect_ports};
 use crate::view::{State, View};
-use crate::{api, datapath, logs};
+use crate::{api, datapath, logs, processes};
 
 /// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
 pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -36,6 +38,7 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
 }
 
 async fn run(options: &ServeOptions) -> anyhow::Result<()> {
+    let started = Instant::now();
     let run_dir = &options.roots.run_dir;
     make_run_dir(run_dir)?;
     let is_root = rustix::process::geteuid().is_root();
@@ -91,17 +94,23 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         None => None,
     };
     let view = Arc::new(View {
+        started,
         state: ArcSwap::from_pointee(State::starting()),
+        processes: ArcSwapOption::empty(),
         database: database.clone(),
         cache: cache.clone(),
         server: handle.clone(),
         datapath: datapath.clone(),
+        run_dir: run_dir.clone(),
+        events: EventLog::default(),
     });
+    tell_start(&view);
     api::serve(&run_dir.join("agent.sock"), view.clone())?;
     if let Some(datapath) = &datapath {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
     let logs = tokio::spawn(logs::keep_small(run_dir.clone()));
+    tokio::spawn(processes::watch(proxy.clone(), view.clone()));
     let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
     let control = Control {
@@ -131,6 +140,23 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let _ = serving.await;
     let _ = fs::remove_file(run_dir.join("agent.sock"));
     Ok(())
+}
+
+/// The first events: that the agent began, and the plan it follows.
+fn tell_start(view: &View) {
+    let version = View::version();
+    let message = format!("version {}, pid {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    view.events.record(Happened::normal(Kind::AgentStarted, "agent", message).with(version));
+    let Some(datapath) = &view.datapath else {
+        let message = "plain listeners: nothing is redirected";
+        view.events.record(Happened::normal(Kind::PlanChosen, "datapath", message));
+        return;
+    };
+    for choice in datapath.choices() {
+        let message = format!("{} ({})", choice.chosen, choice.why);
+        view.events
+            .record(Happened::normal(Kind::PlanChosen, choice.need, message).with(serde_json::json!(choice)));
+    }
 }
 
 /// Tables of the kernel's state, each with its reconciler.

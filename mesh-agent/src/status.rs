@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use mesh_k8s_api::{ObjectSet, Stored};
+use mesh_k8s_api::{ObjectSet, Resource, Stored};
 use mesh_model::address::AddressAssignments;
 use mesh_model::l7::AttachedRoutes;
 use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, ObjectKey};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use crate::objects;
 
 /// Objects by kind, as `millrace get` prints them.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +35,25 @@ pub(crate) struct Known<'a> {
     pub(crate) attached: &'a [AttachedRoutes],
 }
 
+/// A condition that is another one than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Transition {
+    /// The object, `Kind namespace/name`.
+    pub(crate) object: String,
+    /// The listener or the parent it is about; empty for the whole object.
+    pub(crate) scope: String,
+    /// Type of the condition.
+    pub(crate) condition: String,
+    /// Whether it asks for somebody's attention.
+    pub(crate) is_bad: bool,
+    /// Status, as in the object.
+    pub(crate) status: &'static str,
+    /// Reason.
+    pub(crate) reason: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
 /// Makes documents and remembers since when each condition is what it is.
 #[derive(Default)]
 pub(crate) struct StatusWriter {
@@ -43,16 +64,22 @@ pub(crate) struct StatusWriter {
 type ConditionId = (ObjectKey, ConditionScope, String);
 
 impl StatusWriter {
-    /// Documents of every object that carries a condition, that is: of ours. Conditions that are gone are
-    /// forgotten.
-    pub(crate) fn documents(&mut self, known: &Known<'_>, now: Timestamp) -> Documents {
+    /// Documents of every object that carries a condition, that is: of ours, and the conditions whose status
+    /// is another one than before (of new ones only the bad). Conditions that are gone are forgotten.
+    pub(crate) fn documents(&mut self, known: &Known<'_>, now: Timestamp) -> (Documents, Vec<Transition>) {
         let mut since = BTreeMap::new();
+        let mut transitions = Vec::new();
         let mut by_object: BTreeMap<&ObjectKey, Vec<(&ConditionIntent, Timestamp)>> = BTreeMap::new();
         for condition in known.conditions {
             let id = (condition.origin.object.clone(), condition.scope.clone(), condition.kind.clone());
             let at = match self.since.get(&id) {
                 Some((status, at)) if *status == condition.status => *at,
-                _ => now,
+                known => {
+                    if known.is_some() || is_bad(condition) {
+                        transitions.push(transition(condition));
+                    }
+                    now
+                }
             };
             since.insert(id, (condition.status, at));
             by_object.entry(&condition.origin.object).or_default().push((condition, at));
@@ -63,7 +90,41 @@ impl StatusWriter {
             let Some((kind, document)) = document(known, object, &conditions) else { continue };
             documents.by_kind.entry(kind).or_default().push(document);
         }
-        documents
+        (documents, transitions)
+    }
+}
+
+fn transition(condition: &ConditionIntent) -> Transition {
+    Transition {
+        object: condition.origin.object.to_string(),
+        scope: scope_name(&condition.scope),
+        condition: condition.kind.clone(),
+        is_bad: is_bad(condition),
+        status: status_name(condition.status),
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+    }
+}
+
+/// A part of a status in words, empty for the whole object.
+pub(crate) fn scope_name(scope: &ConditionScope) -> String {
+    match scope {
+        ConditionScope::Object => String::new(),
+        ConditionScope::Listener(name) => format!("listener {name}"),
+        ConditionScope::Parent(parent) => {
+            let section = parent.section.as_ref().map(|section| format!(" section {section}"));
+            let port = parent.port.map(|port| format!(" port {port}"));
+            format!("parent {}{}{}", parent.object, section.unwrap_or_default(), port.unwrap_or_default())
+        }
+    }
+}
+
+/// As the status of an object spells it.
+pub(crate) fn status_name(status: ConditionStatus) -> &'static str {
+    match status {
+        ConditionStatus::True => "True",
+        ConditionStatus::False => "False",
+        ConditionStatus::Unknown => "Unknown",
     }
 }
 
@@ -81,7 +142,7 @@ fn document(
                 "loadBalancer": {"ingress": addresses.iter().map(balancer_ingress).collect::<Vec<_>>()},
                 "conditions": whole(),
             });
-            Some(("ingress", with_status(object, "networking.k8s.io/v1", "Ingress", status)))
+            Some(("ingress", with_status(object, status)))
         }
         "Gateway" => {
             let object = known.objects.gateways.get(&key.name)?;
@@ -96,20 +157,17 @@ fn document(
                 "conditions": whole(),
                 "listeners": listeners,
             });
-            Some(("gateway", with_status(object, "gateway.networking.k8s.io/v1", "Gateway", status)))
+            Some(("gateway", with_status(object, status)))
         }
         "GatewayClass" => {
             let object = known.objects.gateway_classes.get(&key.name.name)?;
             let status = json!({"conditions": whole()});
-            Some((
-                "gatewayclass",
-                with_status(object, "gateway.networking.k8s.io/v1", "GatewayClass", status),
-            ))
+            Some(("gatewayclass", with_status(object, status)))
         }
         "HTTPRoute" => {
             let object = known.objects.http_routes.get(&key.name)?;
             let status = json!({"parents": parents(conditions)});
-            Some(("httproute", with_status(object, "gateway.networking.k8s.io/v1", "HTTPRoute", status)))
+            Some(("httproute", with_status(object, status)))
         }
         _ => None,
     }
@@ -189,7 +247,7 @@ fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scopes: &[&Condit
 }
 
 /// Whether a condition asks for somebody's attention. Most types are good when true; some are when false.
-fn is_bad(condition: &ConditionIntent) -> bool {
+pub(crate) fn is_bad(condition: &ConditionIntent) -> bool {
     let good = match condition.kind.as_str() {
         "Conflicted" | "PartiallyInvalid" | "OverlappingTLSConfig" => ConditionStatus::False,
         _ => ConditionStatus::True,
@@ -198,16 +256,10 @@ fn is_bad(condition: &ConditionIntent) -> bool {
 }
 
 /// The object as it was read, its own status replaced.
-fn with_status<T: Serialize>(object: &Stored<T>, api_version: &str, kind: &str, status: Value) -> Value {
-    let mut document = serde_json::to_value(&object.object).unwrap_or_default();
+fn with_status<T: Resource + Serialize>(object: &Stored<T>, status: Value) -> Value {
+    let mut document = objects::plain(object);
     if let Value::Object(fields) = &mut document {
-        fields.insert("apiVersion".to_owned(), json!(api_version));
-        fields.insert("kind".to_owned(), json!(kind));
         fields.insert("status".to_owned(), status);
-        if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
-            metadata.insert("generation".to_owned(), json!(object.generation));
-            metadata.insert("uid".to_owned(), json!(object.uid));
-        }
     }
     document
 }

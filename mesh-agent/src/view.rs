@@ -1,69 +1,88 @@
-//! What the agent's socket answers from: the last state, swapped in whole.
+//! What the agent's socket answers from: the last state, swapped in whole, and the parts that can be asked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use mesh_k8s_api::{Kind, Object, ObjectSet};
+use mesh_l7proxy_wire::StarterStatus;
+use mesh_model::ConditionIntent;
 use mesh_tables::Database;
 use mesh_xds::server::{ResourceCache, ServerHandle};
 use mesh_xds_proto::redact;
 use serde_json::{Value, json};
 
-use crate::api::Inspect;
 use crate::datapath::Datapath;
+use crate::derive::Derived;
+use crate::events::EventLog;
+use crate::health::{PartHealth, Problem};
+use crate::programmed::ProxyListeners;
+use crate::services::{ServiceIds, ServiceRow};
 use crate::status::Documents;
+use crate::{admin, bpf, describe, objects, processes, services};
 
-/// Health of one part.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct PartHealth {
-    /// Name of the part.
-    pub(crate) name: &'static str,
-    /// `ok`, `degraded` or `off`.
-    pub(crate) state: &'static str,
-    /// What is wrong and how to mend it, or a fact worth knowing.
-    pub(crate) detail: String,
-}
+/// The commit it was built from, where the build told.
+const COMMIT: Option<&str> = option_env!("MILLRACE_BUILD_COMMIT");
 
-impl PartHealth {
-    /// A part that works.
-    pub(crate) fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: "ok", detail: detail.into() }
-    }
-
-    /// A part that needs attention.
-    pub(crate) fn degraded(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: "degraded", detail: detail.into() }
-    }
-
-    /// A part that is switched off here.
-    pub(crate) fn off(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: "off", detail: detail.into() }
-    }
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// There is nothing of that name.
+    NotFound(String),
+    /// Several things have the name.
+    Ambiguous(String),
+    /// This agent has no such part, or the part does not answer.
+    Unavailable(String),
 }
 
 /// The state of one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
+    /// The objects.
+    pub(crate) objects: Arc<ObjectSet>,
+    /// What follows from them.
+    pub(crate) derived: Arc<Derived>,
+    /// Every condition of every object.
+    pub(crate) conditions: Vec<ConditionIntent>,
     /// Objects with their status.
     pub(crate) documents: Documents,
-    /// Parts.
+    /// What the proxy says of its listeners.
+    pub(crate) proxy: ProxyListeners,
+    /// Parts that the control loop knows of.
     pub(crate) parts: Vec<PartHealth>,
-    /// What is wrong with manifests and objects, for people.
-    pub(crate) problems: Vec<String>,
+    /// What is wrong with manifests and objects.
+    pub(crate) problems: Vec<Problem>,
 }
 
 impl State {
     /// Before the first objects were taken.
     pub(crate) fn starting() -> Self {
-        let parts =
-            vec![PartHealth::degraded("manifests", "the agent has just started and not read them yet")];
-        Self { documents: Documents::default(), parts, problems: Vec::new() }
+        let part = PartHealth::degraded(
+            "manifests",
+            "the agent has just started and not read them yet",
+            "wait a moment",
+        );
+        Self {
+            objects: Arc::default(),
+            derived: Arc::default(),
+            conditions: Vec::new(),
+            documents: Documents::default(),
+            proxy: ProxyListeners::default(),
+            parts: vec![part],
+            problems: Vec::new(),
+        }
     }
 }
 
 /// Everything that can be looked at from outside.
 pub(crate) struct View {
+    /// When the agent began.
+    pub(crate) started: Instant,
     /// Last state.
     pub(crate) state: ArcSwap<State>,
+    /// The proxy's processes, as of the last look; `None` while no starter answers.
+    pub(crate) processes: ArcSwapOption<StarterStatus>,
     /// Tables.
     pub(crate) database: Arc<Database>,
     /// What the proxy is sent.
@@ -72,45 +91,133 @@ pub(crate) struct View {
     pub(crate) server: ServerHandle,
     /// Kernel programs, where this agent has any.
     pub(crate) datapath: Option<Arc<Datapath>>,
+    /// Folder of the sockets.
+    pub(crate) run_dir: PathBuf,
+    /// What happens.
+    pub(crate) events: EventLog,
 }
 
-impl Inspect for View {
-    fn objects(&self, kind: &str) -> Option<Vec<Value>> {
-        const KNOWN: [&str; 4] = ["ingress", "gateway", "gatewayclass", "httproute"];
-        if !KNOWN.contains(&kind) {
-            return None;
-        }
-        Some(self.state.load().documents.by_kind.get(kind).cloned().unwrap_or_default())
+impl View {
+    /// Version and commit.
+    pub(crate) fn version() -> Value {
+        json!({"version": env!("CARGO_PKG_VERSION"), "commit": COMMIT})
     }
 
-    fn status(&self) -> Value {
-        let state = self.state.load();
-        let mut parts = state.parts.clone();
+    /// All parts, those included that are asked now.
+    pub(crate) fn parts(&self) -> Vec<PartHealth> {
+        let mut parts = self.state.load().parts.clone();
+        parts.insert(parts.len().min(1), processes::health(self.processes.load().as_deref()));
         parts.extend(self.datapath.as_ref().map(|datapath| datapath.health()));
-        let healthy = parts.iter().all(|part| part.state != "degraded");
+        parts
+    }
+
+    /// Health of the parts, and problems.
+    pub(crate) fn status(&self) -> Value {
+        let parts = self.parts();
+        let state = self.state.load();
         json!({
-            "healthy": healthy,
+            "healthy": parts.iter().all(|part| part.state != "degraded"),
             "version": env!("CARGO_PKG_VERSION"),
+            "commit": COMMIT,
+            "mode": if self.datapath.is_some() { "redirect" } else { "plain" },
+            "uptimeSeconds": self.started.elapsed().as_secs(),
             "parts": parts,
             "problems": state.problems,
         })
     }
 
-    fn dump(&self, part: &str) -> Option<Value> {
-        match part {
-            "tables" => Some(self.database.snapshot().dump()),
-            "xds" => Some(self.resources()),
-            "clients" => Some(self.clients()),
-            "plan" => self.datapath.as_ref().map(|datapath| datapath.plan()),
-            "counters" => self.datapath.as_ref().map(|datapath| datapath.counters()),
-            "maps" => self.datapath.as_ref().map(|datapath| datapath.maps()),
-            _ => None,
+    /// The same, and everything that explains it: objects, the proxy's processes and streams, what the kernel
+    /// can, what was chosen and why, and how full the maps are. Blocks for system calls in the number of map
+    /// entries.
+    pub(crate) fn status_in_full(&self) -> Value {
+        let mut status = self.status();
+        status["objects"] = json!(describe::counts(&self.state.load()));
+        status["processes"] = json!(self.processes.load().as_deref());
+        status["revision"] = json!(self.cache.snapshot().revision());
+        status["clients"] = self.clients();
+        status["datapath"] = match &self.datapath {
+            Some(datapath) => {
+                let mut shown = datapath.plan();
+                shown["maps"] = json!(bpf::overview(datapath.pin_root()).ok());
+                shown
+            }
+            None => Value::Null,
+        };
+        status
+    }
+
+    /// Objects of a kind; of kinds that have a status those that are ours.
+    pub(crate) fn objects(&self, kind: &str) -> Result<Vec<Value>, Refusal> {
+        let state = self.state.load();
+        let found = find_kind(kind)?;
+        if objects::has_status(found) {
+            let lower = found.as_str().to_ascii_lowercase();
+            return Ok(state.documents.by_kind.get(lower.as_str()).cloned().unwrap_or_default());
+        }
+        let of_kind = state.objects.iter().filter(|object| object.kind() == found);
+        Ok(of_kind.map(|object| objects::document(&object)).collect())
+    }
+
+    /// An object and all that follows from it. Without a namespace the only object of that name is meant.
+    pub(crate) fn describe(&self, kind: &str, namespace: Option<&str>, name: &str) -> Result<Value, Refusal> {
+        let kind = find_kind(kind)?;
+        let state = self.state.load_full();
+        let object = find_object(&state.objects, kind, namespace, name)?;
+        let name = object.name();
+        let lower = kind.as_str().to_ascii_lowercase();
+        let of_kind = state.documents.by_kind.get(lower.as_str()).into_iter().flatten();
+        let with_status = of_kind.cloned().find(|document| {
+            let metadata = &document["metadata"];
+            metadata["name"] == name.name && (!kind.namespaced() || metadata["namespace"] == name.namespace)
+        });
+        let document = with_status.unwrap_or_else(|| objects::document(&object));
+        let rows = services::rows(&state.derived, &self.service_ids());
+        Ok(describe::describe(&state, &object, document, &rows))
+    }
+
+    /// Rows of `service list`.
+    pub(crate) fn services(&self) -> Vec<ServiceRow> {
+        services::rows(&self.state.load().derived, &self.service_ids())
+    }
+
+    /// Without a kernel, and while its map cannot be read, no row has an identifier.
+    fn service_ids(&self) -> ServiceIds {
+        let datapath = self.datapath.as_ref();
+        datapath.and_then(|datapath| bpf::service_ids(datapath.pin_root()).ok()).unwrap_or_default()
+    }
+
+    /// All maps, or the rows of one.
+    pub(crate) fn map(&self, name: Option<&str>) -> Result<Vec<Value>, Refusal> {
+        let Some(datapath) = &self.datapath else {
+            let why = "this agent programs no kernel maps: it serves plain listeners; as root, or with \
+                       --redirect=on, it redirects";
+            return Err(Refusal::Unavailable(why.to_owned()));
+        };
+        let unreadable = |error: mesh_ebpf_maps::MapError| Refusal::Unavailable(chain(&error));
+        match name {
+            None => bpf::overview(datapath.pin_root()).map_err(unreadable),
+            Some(name) => bpf::rows(datapath.pin_root(), name)
+                .map_err(unreadable)?
+                .ok_or_else(|| Refusal::NotFound(format!("no map is called {name}"))),
         }
     }
-}
 
-impl View {
-    fn resources(&self) -> Value {
+    /// What the proxy's admin socket answers.
+    pub(crate) async fn proxy(&self, what: &str) -> Result<Value, Refusal> {
+        let Some(path) = admin::path_of(what) else {
+            return Err(Refusal::NotFound(format!("the proxy cannot be asked for {what}")));
+        };
+        let socket = self.run_dir.join("proxy-admin.sock");
+        admin::ask(&socket, path).await.map_err(|error| Refusal::Unavailable(format!("{error:#}")))
+    }
+
+    /// Rows that should be in the kernel.
+    pub(crate) fn tables(&self) -> Value {
+        self.database.snapshot().dump()
+    }
+
+    /// What the proxy is sent, without secrets.
+    pub(crate) fn resources(&self) -> Value {
         let snapshot = self.cache.snapshot();
         let resources = snapshot.iter().map(|(type_url, name, resource)| {
             let body = redact::encode_any(&resource.body);
@@ -119,7 +226,8 @@ impl View {
         json!({"revision": snapshot.revision(), "resources": resources.collect::<Vec<_>>()})
     }
 
-    fn clients(&self) -> Value {
+    /// Who takes configuration, and how far each is.
+    pub(crate) fn clients(&self) -> Value {
         let clients = self.server.clients().into_iter().map(|client| {
             let types = client.types.iter().map(|(type_url, status)| {
                 let refused: serde_json::Map<String, Value> = status
@@ -141,4 +249,50 @@ impl View {
         });
         Value::Array(clients.collect())
     }
+}
+
+fn find_object(
+    objects: &ObjectSet,
+    kind: Kind,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Object, Refusal> {
+    let is_meant = |object: &Object| {
+        let found = object.name();
+        let in_namespace =
+            namespace.is_none_or(|namespace| !kind.namespaced() || found.namespace == namespace);
+        object.kind() == kind && found.name == name && in_namespace
+    };
+    let mut found: Vec<Object> = objects.iter().filter(is_meant).collect();
+    match found.len() {
+        0 => {
+            let place = namespace.map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
+            Err(Refusal::NotFound(format!("the agent has read no {kind} {name}{place}")))
+        }
+        1 => Ok(found.remove(0)),
+        _ => {
+            let namespaces: Vec<String> = found.iter().map(|object| object.name().namespace).collect();
+            let namespaces = namespaces.join(", ");
+            Err(Refusal::Ambiguous(format!(
+                "{kind} {name} is in the namespaces {namespaces}: choose one with -n"
+            )))
+        }
+    }
+}
+
+fn find_kind(name: &str) -> Result<Kind, Refusal> {
+    objects::kind_of(name)
+        .ok_or_else(|| Refusal::NotFound(format!("the agent reads no objects of kind {name}")))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -131,6 +131,11 @@ impl PlainStack {
         Ok(())
     }
 
+    /// Kills the agent; the proxy serves on.
+    pub fn stop_agent(&mut self) {
+        self.agent = None;
+    }
+
     /// Asks the agent.
     pub fn ask(&self, path: &str) -> anyhow::Result<Value> {
         get_unix(&self.run_dir().join("agent.sock"), path)

@@ -216,9 +216,11 @@ impl Stack {
 
     /// The kernel programs' counters.
     pub fn counters(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        let answer = self.ask("/v1/dump/counters")?;
-        let counters = answer.as_object().context("the counters are no object")?;
-        Ok(counters.iter().map(|(name, value)| (name.clone(), value.as_u64().unwrap_or_default())).collect())
+        let answer = self.ask("/v1/bpf/counters")?;
+        let counters = answer.as_array().context("the counters are no list")?.iter();
+        let named =
+            counters.filter_map(|row| Some((row["name"].as_str()?.to_owned(), row["value"].as_u64()?)));
+        Ok(named.collect())
     }
 
     /// The end of a log in the run directory.

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray, RingBuf};
+use mesh_ebpf_abi::events::{Event, EventError, decode};
 use mesh_ebpf_abi::lb::listener_index;
 use mesh_ebpf_abi::maps::MAX_PROXY_THREADS;
 use mesh_ebpf_abi::{
@@ -39,6 +40,7 @@ pub struct PinnedMaps {
     listeners: HashTable<u32, u64>,
     config: Array<MapData, Plain<ProxyConfig>>,
     counters: PerCpuArray<MapData, u64>,
+    looking: PerCpuArray<MapData, u32>,
 }
 
 impl PinnedMaps {
@@ -61,6 +63,7 @@ impl PinnedMaps {
             listeners: HashTable::open(pin_root, names::LISTENERS)?,
             config: open(pin_root, names::CONFIG)?,
             counters: open(pin_root, names::COUNTERS)?,
+            looking: open(pin_root, names::LOOKING)?,
         })
     }
 
@@ -78,6 +81,12 @@ impl PinnedMaps {
     /// Opens the events map, for one reader.
     pub fn open_events(pin_root: &Path) -> Result<RingBuf<MapData>, MapError> {
         open(pin_root, names::EVENTS)
+    }
+
+    /// Takes up to `most` events out of the events map and decodes them. Each is given to one reader, once.
+    pub fn drain_events(pin_root: &Path, most: usize) -> Result<Vec<Result<Event, EventError>>, MapError> {
+        let mut ring = Self::open_events(pin_root)?;
+        Ok(std::iter::from_fn(|| ring.next().map(|bytes| decode(&bytes))).take(most).collect())
     }
 
     /// Puts the proxy's listeners, one pair a thread, where the programs find them, and tells the programs
@@ -114,6 +123,13 @@ impl PinnedMaps {
             }
         }
         Ok(found)
+    }
+
+    /// By processor, whether its packet program looks for a socket at this moment.
+    pub fn looking(&self) -> Result<Vec<bool>, MapError> {
+        let values = self.looking.get(&0, 0);
+        let values = values.map_err(|source| key_error(names::LOOKING, "read", &0, source))?;
+        Ok(values.iter().map(|value| *value != 0).collect())
     }
 }
 

@@ -6,6 +6,7 @@
 //! `k8s-openapi` and `gateway-api`, so a new version of the API is one change here. Start reading at
 //! [`ObjectSet`], then [`Stored`]. The crate spawns no tasks and does no I/O.
 
+mod change;
 mod kind;
 mod lb_pool;
 mod object;
@@ -13,6 +14,7 @@ mod secret;
 mod set;
 mod stored;
 
+pub use change::{ChangeKind, ObjectChange};
 pub use kind::Kind;
 pub use lb_pool::{LbPool, LbPoolBlock, LbPoolSpec};
 pub use object::Object;

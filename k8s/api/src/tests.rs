@@ -5,7 +5,7 @@ use mesh_model::NamespacedName;
 
 use crate::core::{Service, WireSecret};
 use crate::meta::{ByteString, ObjectMeta};
-use crate::{Kind, LbPool, Object, ObjectSet, Secret, Source, Stored};
+use crate::{ChangeKind, Kind, LbPool, Object, ObjectSet, Secret, Source, Stored};
 
 fn stored<T>(object: T) -> Stored<T> {
     Stored { object, source: Source::Api, uid: "u".into(), generation: 1, created_ms: i64::MAX }
@@ -66,4 +66,24 @@ fn a_pool_is_read_in_both_spellings() {
         let pool: LbPool = serde_json::from_str(&text).unwrap();
         assert_eq!(pool.spec.blocks[0].cidr.as_deref(), Some("192.0.2.0/28"));
     }
+}
+
+#[test]
+fn what_differs_between_two_sets_is_told_and_nothing_else() {
+    let before: ObjectSet = [service("kept"), service("changed"), service("gone")].into_iter().collect();
+    let mut after = before.clone();
+    let mut changed = Service { metadata: metadata("changed"), ..Service::default() };
+    changed.metadata.labels = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+    after.insert(stored(changed).into());
+    after.insert(service("new"));
+    after.remove(Kind::Service, &NamespacedName::new("shop", "gone"));
+    let told: Vec<(String, ChangeKind)> = after
+        .changes_since(&before)
+        .into_iter()
+        .map(|change| (change.object.name.name, change.kind))
+        .collect();
+    let expected =
+        [("changed", ChangeKind::Changed), ("gone", ChangeKind::Removed), ("new", ChangeKind::Added)];
+    assert_eq!(told, expected.map(|(name, kind)| (name.to_owned(), kind)));
+    assert!(after.changes_since(&after.clone()).is_empty());
 }

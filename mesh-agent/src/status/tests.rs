@@ -49,7 +49,7 @@ fn documents(
         attached: &[],
     };
     let now = Timestamp::from_second(second).expect("a time");
-    writer.documents(&known, now).by_kind["httproute"][0].clone()
+    writer.documents(&known, now).0.by_kind["httproute"][0].clone()
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub use cache::{Published, Resource, ResourceCache, ResourceSet, Resources, Snap
 pub use dialogue::Dialogue;
 pub use listen::ListenError;
 pub use session::{Protocol, SessionLimits, TooManyNames};
-pub use status::{ClientStatus, Progress, Rejection, ServerHandle, TypeStatus};
+pub use status::{ClientStatus, Connection, Progress, Rejection, ServerHandle, TypeStatus};
 pub use subscription::Nack;
 
 use self::{listen::SocketFile, service::Service};

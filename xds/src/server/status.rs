@@ -31,6 +31,21 @@ pub struct ClientStatus {
     pub types: BTreeMap<String, TypeStatus>,
 }
 
+/// One client without what it holds: cheap to ask for, whatever it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Its place among those that are connected.
+    pub id: u64,
+    /// When its stream was opened; tells it from an earlier one at the same place.
+    pub since: Instant,
+    /// `Node.id` of its first request; empty before that.
+    pub node_id: String,
+    /// The process at the other end of the socket, where the kernel tells.
+    pub pid: Option<i32>,
+    /// The last revision of which it answered everything; zero before the first.
+    pub settled: u64,
+}
+
 /// One client and one type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeStatus {
@@ -101,6 +116,12 @@ impl ServerHandle {
     #[must_use]
     pub fn clients(&self) -> Vec<ClientStatus> {
         lock(&self.clients).values().map(|client| client.status()).collect()
+    }
+
+    /// All connected clients by the order they came, without what they hold.
+    #[must_use]
+    pub fn connections(&self) -> Vec<Connection> {
+        lock(&self.clients).iter().map(|(id, client)| client.connection(*id)).collect()
     }
 
     /// All standing refusals, by client, type and name.
@@ -182,6 +203,17 @@ impl ClientRecord {
                     (type_url.to_owned(), TypeStatus { acked, rejected })
                 })
                 .collect(),
+        }
+    }
+
+    fn connection(&self, id: u64) -> Connection {
+        let state = lock(&self.state);
+        Connection {
+            id,
+            since: self.since,
+            node_id: state.node_id.clone(),
+            pid: self.pid,
+            settled: state.settled,
         }
     }
 

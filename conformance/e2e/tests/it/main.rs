@@ -1,6 +1,7 @@
 //! Scenarios end to end: real programs, real kernel, real sockets.
 
 mod bad_input;
+mod command_line;
 mod edits;
 mod faults;
 mod fixture;

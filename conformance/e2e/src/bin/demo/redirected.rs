@@ -230,13 +230,15 @@ fn keep_running(mut stack: Stack) -> anyhow::Result<()> {
     println!("A shell that is to count as a process of this node joins its cgroup first:");
     println!("  echo $$ > {}/cgroup.procs", stack.cgroup().display());
     println!("  ip netns exec {pod} curl -s http://{}/", PLAIN[0]);
-    println!(
-        "Edit {}/{MESH_MANIFEST} and ask again. What the agent thinks of it:",
-        stack.original_manifests().display()
-    );
-    let program = millrace.get_args().last().unwrap_or_default().to_string_lossy().into_owned();
-    println!("  {program} get httproute --run-dir {}", run_dir.display());
-    println!("  {program} status --run-dir {}", run_dir.display());
+    println!("Edit {}/{MESH_MANIFEST} and ask again.", stack.original_manifests().display());
+    let program = std::path::PathBuf::from(millrace.get_args().last().unwrap_or_default());
+    let programs = program.parent().unwrap_or(&program).display();
+    println!("What the agent, the proxy and the kernel think of it:");
+    println!("  export PATH=$PATH:{programs} MILLRACE_RUN_DIR={}", run_dir.display());
+    println!("  millrace status");
+    println!("  millrace describe httproute catalog");
+    println!("  millrace service list");
+    println!("  millrace events --follow");
     println!("  tail {}/access.log", run_dir.display());
     println!("To take it down: cargo xtask demo --down");
     stack.keep(&pids)

@@ -124,6 +124,7 @@ async fn server_info(State(admin): Shared) -> Response {
     let uptime = admin.started.elapsed().as_secs();
     as_json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "commit": option_env!("MILLRACE_BUILD_COMMIT"),
         "state": state,
         "uptime_current_epoch": format!("{uptime}s"),
         "pid": std::process::id(),

@@ -1,0 +1,205 @@
+//! Printing: tables for people, documents for scripts, colour only where somebody sees it.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use serde_json::Value;
+
+use crate::args::{ColorChoice, Format};
+use crate::exit::Outcome;
+
+/// Where and how to print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    format: Format,
+    is_coloured: bool,
+    /// Columns of the terminal, less what some tables are moved to the right; `None` where output is piped, which is never cut or wrapped.
+    width: Option<u16>,
+}
+
+impl Output {
+    /// For this process's standard output.
+    pub(crate) fn new(format: Format, color: ColorChoice) -> Self {
+        let stdout = std::io::stdout();
+        let is_coloured = match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            // Knows NO_COLOR, CLICOLOR, CLICOLOR_FORCE, TERM=dumb.
+            ColorChoice::Auto => anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never,
+        };
+        let width = stdout.is_terminal().then(terminal_size::terminal_size).flatten();
+        Self { format, is_coloured, width: width.map(|(width, _)| width.0.saturating_sub(2)) }
+    }
+
+    /// Tables, JSON or YAML.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Prints the document as it was asked for; `for_people` makes the text of a table.
+    pub(crate) fn show(&self, document: &Value, for_people: impl FnOnce() -> String) -> Outcome<()> {
+        match self.format {
+            Format::Table => self.text(&for_people()),
+            _ => self.document(document),
+        }
+    }
+
+    /// Prints a document that has no shape for people: JSON unless YAML was asked for.
+    pub(crate) fn document(&self, document: &Value) -> Outcome<()> {
+        match self.format {
+            Format::Yaml => {
+                let text = serde_saphyr::to_string(document).map_err(anyhow::Error::from)?;
+                self.text(&text)
+            }
+            _ => self.text(&serde_json::to_string_pretty(document).map_err(anyhow::Error::from)?),
+        }
+    }
+
+    /// Prints one document of a stream: a line of JSON, or a YAML document of its own.
+    pub(crate) fn streamed(&self, document: &Value, for_people: impl FnOnce() -> String) -> Outcome<()> {
+        match self.format {
+            Format::Table => self.text(&for_people()),
+            Format::Json => self.text(&document.to_string()),
+            Format::Yaml => {
+                let text = serde_saphyr::to_string(document).map_err(anyhow::Error::from)?;
+                self.text(&format!("---\n{text}"))
+            }
+        }
+    }
+
+    /// Prints text, ended by one line feed; nothing when it is empty.
+    pub(crate) fn text(&self, text: &str) -> Outcome<()> {
+        let text = text.trim_end();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        Ok(stdout.flush()?)
+    }
+
+    /// An empty table with these columns.
+    pub(crate) fn table(&self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(header);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        match self.width {
+            Some(width) => {
+                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            }
+            None => {
+                table.set_content_arrangement(ContentArrangement::Disabled);
+            }
+        }
+        match self.is_coloured {
+            true => table.enforce_styling(),
+            false => table.force_no_tty(),
+        };
+        table
+    }
+
+    /// Text in the colour of what is wrong.
+    pub(crate) fn bad(&self, text: &str) -> String {
+        self.painted(text, anstyle::AnsiColor::Red)
+    }
+
+    /// A word in the colour of its meaning.
+    pub(crate) fn word(&self, word: &str) -> String {
+        let colour = match meaning(word) {
+            Some(Meaning::Good) => anstyle::AnsiColor::Green,
+            Some(Meaning::Bad) => anstyle::AnsiColor::Red,
+            Some(Meaning::Doubtful) => anstyle::AnsiColor::Yellow,
+            None => return word.to_owned(),
+        };
+        self.painted(word, colour)
+    }
+
+    fn painted(&self, text: &str, colour: anstyle::AnsiColor) -> String {
+        if !self.is_coloured {
+            return text.to_owned();
+        }
+        let style = colour.on_default();
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// The text of a table, without blanks at the ends of lines.
+pub(crate) fn rendered(table: &Table) -> String {
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// The same, each line moved to the right.
+pub(crate) fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// A cell in the colour of its meaning, by its first word.
+pub(crate) fn state_cell(text: &str) -> Cell {
+    let word = text.split([' ', ':']).next().unwrap_or(text);
+    let cell = Cell::new(text);
+    match meaning(word) {
+        Some(Meaning::Good) => cell.fg(Color::Green),
+        Some(Meaning::Bad) => cell.fg(Color::Red),
+        Some(Meaning::Doubtful) => cell.fg(Color::Yellow),
+        None => cell,
+    }
+}
+
+/// A cell whose meaning does not follow from its words.
+pub(crate) fn judged_cell(text: &str, is_good: bool) -> Cell {
+    Cell::new(text).fg(if is_good { Color::Green } else { Color::Red })
+}
+
+enum Meaning {
+    Good,
+    Bad,
+    Doubtful,
+}
+
+fn meaning(word: &str) -> Option<Meaning> {
+    match word {
+        "ok" | "True" | "OK" | "Ready" | "active" | "accepted" | "present" | "HEALTHY" => Some(Meaning::Good),
+        "degraded" | "False" | "refused" | "error" | "absent" | "UNHEALTHY" | "quarantined" => {
+            Some(Meaning::Bad)
+        }
+        "off" | "Unknown" | "pending" | "warning" | "unknown" | "terminating" | "DEGRADED" => {
+            Some(Meaning::Doubtful)
+        }
+        _ => None,
+    }
+}
+
+/// A string of a document, empty when it is none.
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Any value of a document as a cell: text as it is, lists joined, nothing as `-`.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// The items of a list.
+pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// `address:port`, IPv6 in brackets.
+pub(crate) fn at(address: &Value, port: &Value) -> String {
+    let address = text(address);
+    match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
+}

@@ -1,0 +1,28 @@
+//! Derived states for tests: a few manifests, taken the whole way down.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use mesh_xds::lower::LowerConfig;
+use mesh_xds::resolve::ResolveConfig;
+
+use crate::derive::{DeriveConfig, Derived, derive};
+use crate::view::State;
+
+/// The quickstart of the examples, where traffic is redirected.
+pub(crate) fn quickstart() -> State {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart");
+    let folder = mesh_k8s_files::read_once(folder.as_ref());
+    assert!(folder.problems.is_empty(), "{:?}", folder.problems);
+    let objects = folder.objects;
+    let config = DeriveConfig {
+        ingress: mesh_ingress::Config::default(),
+        gateway: mesh_gateway_api::Config::default(),
+        resolve: ResolveConfig::Redirect { thread_ports: vec![(10000, 10000)] },
+        lower: LowerConfig::default(),
+        fixed_addresses: Vec::new(),
+    };
+    let own: [IpAddr; 1] = [[192, 0, 2, 200].into()];
+    let derived = derive(&objects, &own, &Derived::default(), &config);
+    State { objects, conditions: derived.conditions.clone(), derived: Arc::new(derived), ..State::starting() }
+}

@@ -1,0 +1,99 @@
+//! Watches the proxy's processes: who serves, and who died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesh_l7proxy_wire::{StarterClient, StarterStatus, WorkerState, WorkerStatus};
+
+use crate::changes;
+use crate::health::PartHealth;
+use crate::proxy::ProxyProcess;
+use crate::view::View;
+
+/// How often the starter is asked while a worker serves.
+const EVERY: Duration = Duration::from_secs(1);
+/// The same while none does: somebody waits for it.
+const EVERY_WITHOUT_WORKER: Duration = Duration::from_millis(100);
+
+/// Asks the starter again and again, and tells what changed. Never returns; dropped at any time.
+pub(crate) async fn watch(proxy: ProxyProcess, view: Arc<View>) {
+    loop {
+        let socket = proxy.socket();
+        let asked = tokio::task::spawn_blocking(move || StarterClient::connect(&socket)?.status()).await;
+        let status = asked.ok().and_then(Result::ok).map(Arc::new);
+        let is_serving = status.as_deref().is_some_and(|status| serving(status).is_some());
+        let before = view.processes.swap(status.clone());
+        for happened in changes::processes(before.as_deref(), status.as_deref()) {
+            view.events.record(happened);
+        }
+        tokio::time::sleep(if is_serving { EVERY } else { EVERY_WITHOUT_WORKER }).await;
+    }
+}
+
+/// The newest worker that takes connections.
+pub(crate) fn serving(status: &StarterStatus) -> Option<&WorkerStatus> {
+    status.workers.iter().rev().find(|worker| worker.state == WorkerState::Serving)
+}
+
+/// Health of the processes.
+pub(crate) fn health(status: Option<&StarterStatus>) -> PartHealth {
+    const NAME: &str = "proxy processes";
+    let Some(status) = status else {
+        return PartHealth::degraded(
+            NAME,
+            "no starter answers",
+            "see agent.log and proxy.log; `l7proxy starter` is started by the agent unless --start-proxy=false",
+        );
+    };
+    let Some(worker) = serving(status) else {
+        let ended = status.last_exit.as_deref().unwrap_or("none has ended yet");
+        return PartHealth::degraded(
+            NAME,
+            format!("no worker serves (the last one: {ended})"),
+            "see proxy.log in the run directory",
+        );
+    };
+    let draining = status.workers.iter().filter(|worker| worker.state == WorkerState::Draining).count();
+    let draining = if draining > 0 { format!(", {draining} draining") } else { String::new() };
+    PartHealth::ok(NAME, format!("worker {} serves, {} restarts{draining}", worker.pid, status.restarts))
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_l7proxy_wire::{StarterStatus, WorkerState, WorkerStatus};
+
+    use super::health;
+
+    fn status(state: WorkerState) -> StarterStatus {
+        let worker = WorkerStatus {
+            pid: 7,
+            generation: 1,
+            state,
+            version: None,
+            binary: "/l7proxy".into(),
+            uptime_s: 1,
+        };
+        StarterStatus {
+            version: "0".to_owned(),
+            pid: 6,
+            uptime_s: 1,
+            worker_threads: 1,
+            workers: vec![worker],
+            restarts: 2,
+            last_exit: Some("signal 9".to_owned()),
+            listeners: 0,
+            stored_config_bytes: None,
+            capabilities: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_proxy_without_a_serving_worker_is_degraded_and_says_how_the_last_one_ended() {
+        assert_eq!(health(None).state, "degraded");
+        let starting = health(Some(&status(WorkerState::Starting)));
+        assert_eq!(starting.state, "degraded");
+        assert!(starting.detail.contains("signal 9"), "{}", starting.detail);
+        let serving = health(Some(&status(WorkerState::Serving)));
+        assert_eq!((serving.state, serving.detail.as_str()), ("ok", "worker 7 serves, 2 restarts"));
+    }
+}
