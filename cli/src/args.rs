@@ -7,17 +7,22 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mesh_l7proxy_wire::default_run_dir;
 
 /// Shows what Millrace does on this node: asks its agent.
-///
-/// Exit codes: 0 done; 1 degraded or failed; 2 wrong usage; 3 no agent answers; 4 not there;
-/// 5 this agent has no such part, or the part does not answer.
 #[derive(Debug, Parser)]
-#[command(name = "millrace", about, max_term_width = 100, disable_version_flag = true)]
+#[command(name = "millrace", about, max_term_width = 100, disable_version_flag = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 }
+
+const EXIT_CODES: &str = "Exit codes:\n  \
+    0  done\n  \
+    1  something is degraded, or failed\n  \
+    2  wrong usage\n  \
+    3  no agent answers\n  \
+    4  what was asked for is not there\n  \
+    5  this agent has no such part, or the part does not answer";
 
 /// Where the agent is, and how to print.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +37,7 @@ pub(crate) struct CommonOptions {
         value_hint = clap::ValueHint::DirPath
     )]
     pub(crate) run_dir: PathBuf,
-    /// Tables for people, or documents for scripts.
+    /// Tables for people, or documents for scripts; streams have one JSON document a line.
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
     /// Whether to colour; `auto` colours on a terminal, unless NO_COLOR is set.
@@ -40,25 +45,19 @@ pub(crate) struct CommonOptions {
     pub(crate) color: ColorChoice,
 }
 
-/// How to print.
+/// How to print. (The variants have no text of their own, so that help stays short.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     Table,
-    /// JSON; streams have one document a line.
     Json,
-    /// YAML.
     Yaml,
 }
 
 /// Whether to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// On a terminal.
     Auto,
-    /// Also when piped.
     Always,
-    /// Not at all.
     Never,
 }
 

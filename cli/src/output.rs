@@ -2,18 +2,21 @@
 
 use std::io::{IsTerminal, Write};
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::Value;
 
 use crate::args::{ColorChoice, Format};
 use crate::exit::Outcome;
+
+/// Columns that prose has at least, on a terminal however narrow.
+const NARROWEST_PROSE: u16 = 30;
 
 /// Where and how to print.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     format: Format,
     is_coloured: bool,
-    /// Columns of the terminal, less what some tables are moved to the right; `None` where output is piped, which is never cut or wrapped.
+    /// Columns of the terminal, less what some tables are moved to the right; `None` where output is piped, which is never broken.
     width: Option<u16>,
 }
 
@@ -78,7 +81,7 @@ impl Output {
         Ok(stdout.flush()?)
     }
 
-    /// An empty table with these columns.
+    /// An empty table with these columns. Its lines are never broken: who copies an address wants all of it.
     pub(crate) fn table(&self, header: &[&str]) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
@@ -86,18 +89,26 @@ impl Output {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        match self.width {
-            Some(width) => {
-                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-            }
-            None => {
-                table.set_content_arrangement(ContentArrangement::Disabled);
-            }
-        }
+        table.set_content_arrangement(ContentArrangement::Disabled);
         match self.is_coloured {
             true => table.enforce_styling(),
             false => table.force_no_tty(),
         };
+        table
+    }
+
+    /// The same, its last column being prose, which is broken to the terminal's width.
+    pub(crate) fn prose_table(&self, header: &[&str]) -> Table {
+        let mut table = self.table(header);
+        let Some(width) = self.width else { return table };
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        let last = header.len().saturating_sub(1);
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_constraint(match index == last {
+                true => ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST_PROSE)),
+                false => ColumnConstraint::ContentWidth,
+            });
+        }
         table
     }
 

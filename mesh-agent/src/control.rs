@@ -327,6 +327,10 @@ impl Control {
             let fix = "see proxy.log in the run directory";
             return PartHealth::degraded("proxy", "no proxy takes configuration", fix);
         }
+        if self.server.connections().iter().all(|connection| connection.settled == 0) {
+            let detail = "it is connected and has not taken its first configuration yet";
+            return PartHealth::degraded("proxy", detail, "wait a moment");
+        }
         let rejections = self.server.rejections();
         let Some(first) = rejections.first() else {
             let revision = self.cache.snapshot().revision();

@@ -59,7 +59,7 @@ fn head(described: &Value) -> String {
 }
 
 fn conditions(output: &Output, described: &Value) -> String {
-    let mut table = output.table(&["OF", "TYPE", "STATUS", "REASON", "MESSAGE"]);
+    let mut table = output.prose_table(&["OF", "TYPE", "STATUS", "REASON", "MESSAGE"]);
     for condition in items(&described["conditions"]) {
         let status = text(&condition["status"]);
         let is_good = condition["good"].as_bool().unwrap_or_default();

@@ -62,7 +62,9 @@ fn table(output: &Output, kind: Kind, objects: &[Value]) -> String {
         Kind::LbPool => (false, &["BLOCKS", "DISABLED"], pool),
     };
     let names: &[&str] = if is_namespaced { &["NAMESPACE", "NAME"] } else { &["NAME"] };
-    let mut table = output.table(&[names, header].concat());
+    // What is wrong with an Ingress is prose.
+    let header = [names, header].concat();
+    let mut table = if kind == Kind::Ingress { output.prose_table(&header) } else { output.table(&header) };
     for object in objects {
         let metadata = &object["metadata"];
         let namespace = is_namespaced.then(|| cell(&metadata["namespace"]));

@@ -103,10 +103,10 @@ mod tests {
         let output = Output::new(Format::Table, ColorChoice::Never);
         assert_eq!(
             table(&output, rows.iter()),
-            "ID  Frontend              Service Type  Backend                               Name\n\
-             1   10.96.0.1:80/TCP      ClusterIP     1 => 10.0.0.1:8080 (active)           shop/web\n\
+            "ID  Frontend              Service Type  Backend                              Name\n\
+             1   10.96.0.1:80/TCP      ClusterIP     1 => 10.0.0.1:8080 (active)          shop/web\n\
              \x20                                       2 => 10.0.0.2:8080 (terminating)\n\
-             -   [2001:db8::1]:80/TCP  LoadBalancer  L7 proxy, listener [2001:db8::1]:80   ingress/shop/web/80"
+             -   [2001:db8::1]:80/TCP  LoadBalancer  L7 proxy, listener [2001:db8::1]:80  ingress/shop/web/80"
         );
         for which in ["1", "10.96.0.1", "10.96.0.1:80", "10.96.0.1:80/TCP", "shop/web"] {
             assert!(is_named(&rows[0], which) && !is_named(&rows[1], which), "{which}");

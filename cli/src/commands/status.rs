@@ -78,7 +78,7 @@ fn for_people(output: &Output, status: &Value, verbose: bool) -> String {
 }
 
 fn parts(output: &Output, status: &Value) -> String {
-    let mut table = output.table(&["PART", "STATE", "DETAIL"]);
+    let mut table = output.prose_table(&["PART", "STATE", "DETAIL"]);
     for part in items(&status["parts"]) {
         let detail = format!("{}{}", text(&part["detail"]), fix_of(part));
         table.add_row(vec![text(&part["name"]).into(), state_cell(&text(&part["state"])), detail.into()]);
@@ -161,18 +161,21 @@ fn datapath(output: &Output, datapath: &Value) -> Vec<String> {
     if datapath.is_null() {
         return vec!["Datapath: none, plain listeners serve".to_owned()];
     }
-    let mut plan = output.table(&["NEED", "CHOSEN", "WHY"]);
+    let mut plan = output.prose_table(&["NEED", "CHOSEN", "WHY"]);
     for choice in items(&datapath["plan"]["choices"]) {
         plan.add_row([text(&choice["need"]), text(&choice["chosen"]), text(&choice["why"])]);
     }
-    let mut kernel = output.table(&["KERNEL", "SUPPORT", "REASON"]);
+    let mut kernel = output.prose_table(&["KERNEL", "SUPPORT", "REASON"]);
     let features = datapath["kernel"].as_object().into_iter().flatten();
     for (feature, support) in features.filter(|(_, support)| is_support(support)) {
         let (state, reason) = support_text(support);
         kernel.add_row(vec![feature.clone().into(), state_cell(&state), reason.into()]);
     }
     let programs = datapath["verifiedInstructions"].as_object().into_iter().flatten();
-    let programs: Vec<String> = programs.map(|(name, count)| format!("{name} {count}")).collect();
+    let mut verified = output.table(&["PROGRAM", "INSTRUCTIONS VERIFIED"]);
+    for (name, count) in programs {
+        verified.add_row([name.clone(), count.to_string()]);
+    }
     let mut sections = vec![
         format!("Datapath, on {}:\n{}", cell(&datapath["devices"]), indented(&rendered(&plan))),
         format!(
@@ -181,8 +184,8 @@ fn datapath(output: &Output, datapath: &Value) -> Vec<String> {
             indented(&rendered(&kernel))
         ),
     ];
-    if !programs.is_empty() {
-        sections.push(format!("Programs, instructions verified: {}", programs.join(", ")));
+    if verified.row_count() > 0 {
+        sections.push(format!("Programs:\n{}", indented(&rendered(&verified))));
     }
     if datapath["maps"].is_array() {
         let maps = super::bpf::overview(output, &datapath["maps"]);

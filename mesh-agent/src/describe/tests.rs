@@ -50,7 +50,7 @@ fn a_route_tells_its_weights_rewrites_and_redirects() {
     let actions = texts(&route["routes"], "action");
     for expected in [
         "forward to shop/web-v1:80 (90), shop/web-v2:80 (10)",
-        "redirect 301: path prefix becomes /new",
+        "redirect 301: host gw.example.com path prefix becomes /new",
         "forward to shop/web-v2:80, path prefix becomes /",
     ] {
         assert!(actions.iter().any(|action| action == expected), "{expected} is not in {actions:#?}");
@@ -59,10 +59,14 @@ fn a_route_tells_its_weights_rewrites_and_redirects() {
 
 #[test]
 fn a_service_tells_who_sends_to_it_and_what_takes_its_connections() {
+    let web = described(Kind::Service, "web-v1");
+    let users: Vec<&str> =
+        web["usedBy"].as_array().expect("users").iter().filter_map(Value::as_str).collect();
+    assert_eq!(users, ["HTTPRoute shop/edge", "Ingress shop/shop"]);
     let catalog = described(Kind::Service, "catalog");
     let users: Vec<&str> =
         catalog["usedBy"].as_array().expect("users").iter().filter_map(Value::as_str).collect();
-    assert_eq!(users, ["HTTPRoute shop/catalog", "Ingress shop/shop"]);
+    assert_eq!(users, ["HTTPRoute shop/catalog"]);
     assert_eq!(catalog["listeners"][0]["owner"], "service/shop/catalog/80");
     assert_eq!(catalog["clusters"][0]["name"], "shop:catalog:80");
     let frontends = catalog["frontends"].as_array().expect("frontends");
