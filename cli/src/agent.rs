@@ -33,11 +33,6 @@ impl Agent {
         Self { socket: run_dir.join("agent.sock") }
     }
 
-    /// Where the agent is asked.
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// `GET path`, the answer as JSON.
     pub(crate) async fn ask(&self, path: &str) -> Outcome<Value> {
         let asked = async {
@@ -63,7 +58,7 @@ impl Agent {
         }
         let mut pending = Vec::new();
         while let Some(frame) = response.body_mut().frame().await {
-            let frame = frame.context("the agent's stream broke off")?;
+            let frame = frame.map_err(|_| self.ended())?;
             let Some(data) = frame.data_ref() else { continue };
             pending.extend_from_slice(data);
             while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
@@ -102,6 +97,12 @@ impl Agent {
             }
             _ => error.to_string(),
         };
+        Failure::Unreachable { socket: self.socket.clone(), why }
+    }
+
+    /// The agent went away while it was read.
+    pub(crate) fn ended(&self) -> Failure {
+        let why = "it ended, and its stream with it".to_owned();
         Failure::Unreachable { socket: self.socket.clone(), why }
     }
 

@@ -246,6 +246,9 @@ pub(crate) enum BpfCommand {
     Counters(MapOptions),
     /// Which processor's program looks for a socket at this moment.
     Looking(MapOptions),
+    /// Pods' own connections on source ports that the proxy borrows.
+    #[command(visible_alias = "flow")]
+    Flows(MapOptions),
     /// Sampled redirects and drops. Reading takes them out.
     Events(MapOptions),
 }

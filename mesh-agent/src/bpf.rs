@@ -26,6 +26,7 @@ const MAPS: &[(&str, &str)] = &[
     ("config", names::CONFIG),
     ("counters", names::COUNTERS),
     ("looking", names::LOOKING),
+    ("flows", names::DIRECT_FLOWS),
     ("events", names::EVENTS),
 ];
 
@@ -45,6 +46,7 @@ pub(crate) fn rows(pin_root: &Path, name: &str) -> Result<Option<Vec<Value>>, Ma
         "config" => vec![json!({"proxyThreads": maps.proxy_config()?.threads})],
         "counters" => counters(&maps)?,
         "looking" => looking(&maps)?,
+        "flows" => flows(&mut maps)?,
         "events" => events(pin_root)?,
         _ => return Ok(None),
     };
@@ -68,6 +70,7 @@ fn fill(maps: &mut PinnedMaps, pin_root: &Path, name: &str, kernel_name: &str) -
         "slots" => Some(maps.slots().entries()?.len()),
         "backends" => Some(maps.backends().entries()?.len()),
         "reverse" => Some(maps.sock_reverse().entries()?.len()),
+        "flows" => Some(maps.direct_flows().entries()?.len()),
         "node-addresses" => Some(maps.node_addresses().entries()?.len()),
         "listeners" => Some(maps.listeners()?.len()),
         _ => None,
@@ -176,6 +179,21 @@ fn counters(maps: &PinnedMaps) -> Result<Vec<Value>, MapError> {
 fn looking(maps: &PinnedMaps) -> Result<Vec<Value>, MapError> {
     let rows = (0..).zip(maps.looking()?);
     Ok(rows.map(|(cpu, looking): (u32, bool)| json!({"cpu": cpu, "looking": looking})).collect())
+}
+
+fn flows(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.direct_flows().entries()?;
+    entries.sort_unstable();
+    let row = |(key, value): (mesh_ebpf_abi::DirectFlowKey, mesh_ebpf_abi::DirectFlowValue)| {
+        json!({
+            "sourceAddress": key.source.to_ip(),
+            "sourcePort": key.source_port.get(),
+            "destinationAddress": key.destination.to_ip(),
+            "destinationPort": key.destination_port.get(),
+            "state": if value == mesh_ebpf_abi::DirectFlowValue::OPEN { "open" } else { "closing" },
+        })
+    };
+    Ok(entries.into_iter().map(row).collect())
 }
 
 /// Takes out what is there: an event is given to one reader, once.

@@ -37,6 +37,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
         BpfCommand::Config(_) => ("config", &[("PROXY THREADS", |row| cell(&row["proxyThreads"]))]),
         BpfCommand::Counters(_) => ("counters", COUNTERS),
         BpfCommand::Looking(_) => ("looking", LOOKING),
+        BpfCommand::Flows(_) => ("flows", FLOWS),
         BpfCommand::Events(_) => ("events", EVENTS),
     };
     let rows = agent.ask(&format!("/v1/bpf/{map}")).await?;
@@ -76,6 +77,11 @@ const LISTENERS: &[Column] = &[
 ];
 const COUNTERS: &[Column] = &[("NAME", |row| cell(&row["name"])), ("VALUE", |row| cell(&row["value"]))];
 const LOOKING: &[Column] = &[("CPU", |row| cell(&row["cpu"])), ("LOOKING", |row| cell(&row["looking"]))];
+const FLOWS: &[Column] = &[
+    ("SOURCE", |row| address(row, "sourceAddress", "sourcePort")),
+    ("DESTINATION", |row| address(row, "destinationAddress", "destinationPort")),
+    ("STATE", |row| cell(&row["state"])),
+];
 const EVENTS: &[Column] = &[
     ("SINCE BOOT", |row| {
         let nanoseconds = row["nanosecondsSinceBoot"].as_u64().unwrap_or_default();

@@ -8,7 +8,7 @@ use wildmatch::WildMatch;
 
 use crate::agent::Agent;
 use crate::args::EventsOptions;
-use crate::exit::{Failure, Outcome};
+use crate::exit::Outcome;
 use crate::output::{Output, text};
 
 /// Prints the last events, and with `--follow` those to come until the agent ends: that is exit code 3.
@@ -43,10 +43,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &EventsOptions)
             output.streamed(&event, || line(output, &event))
         })
         .await?;
-    Err(Failure::Unreachable {
-        socket: agent.socket().to_owned(),
-        why: "it ended, and its stream with it".to_owned(),
-    })
+    Err(agent.ended())
 }
 
 async fn all(agent: &Agent) -> Outcome<Vec<Value>> {
