@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Unreachable { socket, why } => {
                 let socket = socket.display();
-                write!(f, "no agent answers at {socket}: {why}\n")?;
+                writeln!(f, "no agent answers at {socket}: {why}")?;
                 f.write_str(
                     "  start it:       mesh-agent --manifests DIR [--run-dir DIR]\n  \
                      or look where it runs: --run-dir DIR, or MILLRACE_RUN_DIR in the environment\n  \

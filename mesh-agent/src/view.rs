@@ -165,12 +165,12 @@ impl View {
         let object = find_object(&state.objects, kind, namespace, name)?;
         let name = object.name();
         let lower = kind.as_str().to_ascii_lowercase();
-        let of_kind = state.documents.by_kind.get(lower.as_str()).into_iter().flatten();
-        let with_status = of_kind.cloned().find(|document| {
+        let mut of_kind = state.documents.by_kind.get(lower.as_str()).into_iter().flatten();
+        let with_status = of_kind.find(|document| {
             let metadata = &document["metadata"];
             metadata["name"] == name.name && (!kind.namespaced() || metadata["namespace"] == name.namespace)
         });
-        let document = with_status.unwrap_or_else(|| objects::document(&object));
+        let document = with_status.cloned().unwrap_or_else(|| objects::document(&object));
         let rows = services::rows(&state.derived, &self.service_ids());
         Ok(describe::describe(&state, &object, document, &rows))
     }

@@ -355,7 +355,7 @@ fn events_tell_what_happened_and_what_happens() {
     let dead = millrace(&run_dir, &["status"]);
     assert_eq!(dead.code, 3);
     assert!(
-        dead.stderr.contains("the agent has died") && dead.stderr.contains("mesh-agent --manifests"),
+        dead.stderr.contains("there is no such socket") && dead.stderr.contains("mesh-agent --manifests"),
         "{}",
         dead.stderr
     );
