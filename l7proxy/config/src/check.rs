@@ -63,6 +63,22 @@ impl<'a> At<'a> {
         mesh_xds_proto::decode(any).map_err(|error| self.refuse(error))
     }
 
+    /// Fails unless an `Any` says that it holds an `M`.
+    pub(crate) fn expect_type<M: TypeUrl>(&self, any: &Any) -> Checked<()> {
+        if any.type_url == M::type_url_of() {
+            Ok(())
+        } else {
+            // An empty one of the same type, for the words of its error.
+            let empty = Any { type_url: any.type_url.clone(), ..Any::default() };
+            self.decode::<M>(&empty).map(drop)
+        }
+    }
+
+    /// Reads an encoded `M`.
+    pub(crate) fn decode_bytes<M: TypeUrl>(&self, bytes: &[u8]) -> Checked<M> {
+        M::decode(bytes).map_err(|error| self.refuse(format!("malformed {}: {error}", M::full_name())))
+    }
+
     fn write(&self, out: &mut String) {
         if let Some(parent) = self.parent {
             parent.write(out);

@@ -211,7 +211,7 @@ pub(crate) fn compile(message: &hcm::HttpConnectionManager, at: At<'_>) -> Check
         }
         Some(RouteSpecifier::RouteConfig(config)) => {
             let table = route::compile(config, at.field("route_config"))?;
-            clusters.clone_from(&table.clusters);
+            clusters = table.clusters();
             RouteSource::Inline(Arc::new(table))
         }
         Some(RouteSpecifier::ScopedRoutes(_)) => {

@@ -9,6 +9,7 @@ mod action;
 mod compile;
 mod conditions;
 mod hosts;
+mod known;
 mod paths;
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,11 @@ pub use self::action::{
     Action, ClusterChoice, DirectResponse, Forward, PathChange, Redirect, RetryOn, RetryPolicy,
     WeightedCluster,
 };
-pub(crate) use self::compile::compile;
+pub(crate) use self::compile::{compile, compile_encoded};
 use self::conditions::Conditions;
 use self::hosts::HostIndex;
-use self::paths::PathIndex;
+pub(crate) use self::known::Before;
+use self::paths::{PathIndex, PathMatch};
 use crate::headers::HeaderMutations;
 
 /// The parts of a request that routing looks at. The path is canonical and carries no query.
@@ -50,11 +52,13 @@ pub struct RequestHead<'a> {
 pub struct RouteTable {
     pub(crate) name: Arc<str>,
     hosts: HostIndex,
-    virtual_hosts: Vec<VirtualHost>,
+    /// Shared with earlier and later tables, as far as they are the same.
+    virtual_hosts: Vec<Arc<VirtualHost>>,
     request_headers: HeaderMutations,
     response_headers: HeaderMutations,
     most_specific_wins: bool,
-    pub(crate) clusters: BTreeSet<Arc<str>>,
+    /// The most bytes of a fixed body.
+    largest_body: usize,
 }
 
 /// One virtual host with its routes in order.
@@ -62,8 +66,10 @@ pub struct RouteTable {
 pub struct VirtualHost {
     /// For logs.
     pub name: Arc<str>,
+    domains: Box<[Box<str>]>,
     paths: PathIndex,
-    routes: Vec<Route>,
+    /// Shared with earlier and later virtual hosts of this name, as far as they are the same.
+    routes: Vec<Arc<Route>>,
     request_headers: HeaderMutations,
     response_headers: HeaderMutations,
 }
@@ -75,6 +81,7 @@ pub struct Route {
     pub name: Arc<str>,
     /// What to do with the request.
     pub action: Action,
+    path: PathMatch,
     conditions: Conditions,
     request_headers: HeaderMutations,
     response_headers: HeaderMutations,
@@ -99,6 +106,19 @@ impl RouteTable {
             .paths
             .find(head.path, |order| virtual_host.routes[order as usize].conditions.hold(head))?;
         Some(Matched { table: self, virtual_host, route: &virtual_host.routes[order as usize] })
+    }
+
+    /// The names of all clusters that routes name. Cost: a look at each route.
+    pub(crate) fn clusters(&self) -> BTreeSet<Arc<str>> {
+        let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
+        routes
+            .filter_map(|route| match &route.action {
+                Action::Forward(forward) => Some(forward.clusters.names()),
+                Action::Redirect(_) | Action::Respond(_) => None,
+            })
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// The number of routes in all virtual hosts.

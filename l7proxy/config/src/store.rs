@@ -150,8 +150,8 @@ impl ConfigStore {
             }
             type_urls::CLUSTER => {
                 let inline = self.listeners.values().flat_map(|parts| &parts.clusters);
-                let named = self.snapshot.routes.values().flat_map(|table| &table.clusters);
-                inline.chain(named).map(owned).collect()
+                let named = self.snapshot.routes.values().flat_map(|table| table.clusters());
+                inline.map(owned).chain(named.map(|name| name.to_string())).collect()
             }
             _ => BTreeSet::new(),
         }
@@ -176,9 +176,14 @@ impl ConfigStore {
                 self.place_listener(&parts, next);
             }
             type_urls::ROUTE => {
-                let message: route::RouteConfiguration = at.decode(body)?;
-                same_name(&message.name, name, at.field("name"))?;
-                let table = Arc::new(crate::route::compile(&message, at)?);
+                // What is the same as before is shared, so that a change costs what has changed.
+                let before = self.raw.get(known).and_then(|held| held.get(name)).and_then(|raw| {
+                    let table = next.routes.get(name)?;
+                    crate::route::Before::new(&raw.body.value, table)
+                });
+                at.expect_type::<route::RouteConfiguration>(body)?;
+                let table = Arc::new(crate::route::compile_encoded(&body.value, before.as_ref(), at)?);
+                same_name(&table.name, name, at.field("name"))?;
                 next.routes.insert(table.name.clone(), table);
             }
             type_urls::CLUSTER => {

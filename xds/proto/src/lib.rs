@@ -8,12 +8,14 @@
 
 mod canonical;
 mod descriptors;
+mod entries;
 pub mod json;
 mod messages;
 pub mod redact;
 mod type_url;
 
 pub use canonical::canonical;
+pub use entries::take_entries;
 pub use messages::{
     Any, BoolValue, BytesValue, DoubleValue, Duration, Empty, ListValue, StringValue, Struct, Timestamp,
     UInt32Value, UInt64Value, Value, access_log, cluster, core, cors, direct_response, discovery, endpoint,

@@ -74,6 +74,14 @@ pub struct WeightedCluster {
 }
 
 impl ClusterChoice {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        let (one, several) = match self {
+            Self::One(name) => (Some(name), [].as_slice()),
+            Self::Weighted { clusters, .. } => (None, clusters.as_slice()),
+        };
+        one.into_iter().chain(several.iter().map(|cluster| &cluster.name))
+    }
+
     /// The cluster for one request, with its mutations if it is one of several. Linear in the number of
     /// clusters of this route, which is small.
     pub fn choose(&self) -> (&Arc<str>, Option<&WeightedCluster>) {

@@ -13,6 +13,7 @@ use mesh_xds_proto::route::{
     route_match::PathSpecifier,
     weighted_cluster::{self, cluster_weight},
 };
+use mesh_xds_proto::{Message, take_entries};
 
 use super::action::{
     Action, ClusterChoice, DirectResponse, Forward, PathChange, Redirect, RetryOn, RetryPolicy,
@@ -20,6 +21,7 @@ use super::action::{
 };
 use super::conditions::Conditions;
 use super::hosts::HostIndex;
+use super::known::Before;
 use super::paths::{PathIndex, PathMatch};
 use super::{Route, RouteTable, VirtualHost};
 use crate::address::inline;
@@ -33,32 +35,48 @@ const LARGEST_DIRECT_BODY: usize = 4096;
 /// What Envoy gives a route without a timeout of its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Field numbers of what a table and a virtual host are large by.
+pub(super) const VIRTUAL_HOSTS: u32 = 2;
+pub(super) const ROUTES: u32 = 3;
+
+/// A table that was decoded with the message around it.
 pub(crate) fn compile(message: &route::RouteConfiguration, at: At<'_>) -> Checked<RouteTable> {
+    compile_encoded(&message.encode_to_vec(), None, at)
+}
+
+/// A table from its bytes. Virtual hosts and routes whose bytes are those of `before` are shared with it and
+/// not looked at again: the cost is that of what has changed, and of an index for each changed virtual host.
+pub(crate) fn compile_encoded(bytes: &[u8], before: Option<&Before<'_>>, at: At<'_>) -> Checked<RouteTable> {
+    let (rest, encoded) = take_entries(bytes, VIRTUAL_HOSTS)
+        .ok_or_else(|| at.refuse("malformed envoy.config.route.v3.RouteConfiguration"))?;
+    let message = &at.decode_bytes::<route::RouteConfiguration>(&rest)?;
     fields!(message, at => route::RouteConfiguration {
-        take: name, virtual_hosts, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
+        take: name, response_headers_to_add, response_headers_to_remove, request_headers_to_add,
             request_headers_to_remove, most_specific_header_mutations_wins, max_direct_response_body_size_bytes,
             ignore_port_in_host_matching;
         // Clusters are looked up for each request, so there is nothing to validate early.
-        ignore: validate_clusters, metadata;
+        ignore: virtual_hosts, validate_clusters, metadata;
         refuse: vhds, internal_only_headers, cluster_specifier_plugins, request_mirror_policies, vhost_header,
             ignore_path_parameters_in_path_matching, typed_per_filter_config, route_specifiers
     });
     let largest_body =
         number(max_direct_response_body_size_bytes).map_or(LARGEST_DIRECT_BODY, |size| size as usize);
+    let before = before.filter(|before| before.table.largest_body == largest_body);
     let mut hosts = HostIndex::new(*ignore_port_in_host_matching);
     let mut clusters = BTreeSet::new();
-    let mut compiled = Vec::with_capacity(virtual_hosts.len());
+    let mut compiled = Vec::with_capacity(encoded.len());
     let at_hosts = at.field("virtual_hosts");
-    for (index, host) in virtual_hosts.iter().enumerate() {
+    for (index, bytes) in encoded.into_iter().enumerate() {
         let at_host = at_hosts.index(index);
+        let host = match before.and_then(|before| before.host(bytes)) {
+            Some(same) => same.clone(),
+            None => Arc::new(virtual_host(bytes, before, largest_body, &mut clusters, at_host)?),
+        };
         let at_domains = at_host.field("domains");
-        if host.domains.is_empty() {
-            return Err(at_domains.refuse("at least one domain is needed"));
-        }
         for (position, domain) in host.domains.iter().enumerate() {
             hosts.insert(domain, index as u32, at_domains.index(position))?;
         }
-        compiled.push(virtual_host(host, largest_body, &mut clusters, at_host)?);
+        compiled.push(host);
     }
     Ok(RouteTable {
         name: name.as_str().into(),
@@ -77,38 +95,50 @@ pub(crate) fn compile(message: &route::RouteConfiguration, at: At<'_>) -> Checke
             at.field("response_headers_to_remove"),
         )?,
         most_specific_wins: *most_specific_header_mutations_wins,
-        clusters,
+        largest_body,
     })
 }
 
 fn virtual_host(
-    message: &route::VirtualHost,
+    bytes: &[u8],
+    before: Option<&Before<'_>>,
     largest_body: usize,
     clusters: &mut BTreeSet<Arc<str>>,
     at: At<'_>,
 ) -> Checked<VirtualHost> {
+    let (rest, encoded) = take_entries(bytes, ROUTES)
+        .ok_or_else(|| at.refuse("malformed envoy.config.route.v3.VirtualHost"))?;
+    let message = &at.decode_bytes::<route::VirtualHost>(&rest)?;
     fields!(message, at => route::VirtualHost {
-        take: name, routes, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
+        take: name, domains, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
             response_headers_to_remove, retry_policy;
-        ignore: domains, metadata;
+        ignore: routes, metadata;
         refuse: matcher, require_tls, virtual_clusters, rate_limits, cors, typed_per_filter_config,
             include_request_attempt_count, include_attempt_count_in_response, retry_policy_typed_config,
             hedge_policy, include_is_timeout_retry_header, per_request_buffer_limit_bytes,
             request_body_buffer_limit, request_mirror_policies, route_specifiers
     });
+    if domains.is_empty() {
+        return Err(at.field("domains").refuse("at least one domain is needed"));
+    }
     let retry = retry_policy.as_ref().map(|policy| retry(policy, at.field("retry_policy"))).transpose()?;
-    let mut compiled = Vec::with_capacity(routes.len());
-    let mut paths = Vec::with_capacity(routes.len());
+    let known = before.and_then(|before| before.routes_of(name, &rest)).unwrap_or_default();
+    let mut compiled: Vec<Arc<Route>> = Vec::with_capacity(encoded.len());
     let at_routes = at.field("routes");
-    for (index, message) in routes.iter().enumerate() {
-        let at_route = at_routes.index(index);
-        let (path, route) = one_route(message, retry.as_ref(), largest_body, clusters, at_route)?;
-        paths.push(path);
-        compiled.push(route);
+    for (index, bytes) in encoded.into_iter().enumerate() {
+        compiled.push(match known.get(bytes) {
+            Some(same) => Arc::clone(same),
+            None => {
+                let at_route = at_routes.index(index);
+                let message = at_route.decode_bytes::<route::Route>(bytes)?;
+                Arc::new(one_route(&message, retry.as_ref(), largest_body, clusters, at_route)?)
+            }
+        });
     }
     Ok(VirtualHost {
         name: name.as_str().into(),
-        paths: PathIndex::build(paths),
+        domains: domains.iter().map(|domain| domain.as_str().into()).collect(),
+        paths: PathIndex::build(compiled.iter().map(|route| route.path.clone())),
         routes: compiled,
         request_headers: HeaderMutations::compile(
             request_headers_to_add,
@@ -131,7 +161,7 @@ fn one_route(
     largest_body: usize,
     clusters: &mut BTreeSet<Arc<str>>,
     at: At<'_>,
-) -> Checked<(PathMatch, Route)> {
+) -> Checked<Route> {
     fields!(message, at => route::Route {
         take: name, r#match, request_headers_to_add, request_headers_to_remove, response_headers_to_add,
             response_headers_to_remove, action;
@@ -160,9 +190,10 @@ fn one_route(
         }
         None => return Err(at.field("action").refuse("one of route, redirect or direct_response is needed")),
     };
-    let route = Route {
+    Ok(Route {
         name: name.as_str().into(),
         action,
+        path,
         conditions,
         request_headers: HeaderMutations::compile(
             request_headers_to_add,
@@ -176,8 +207,7 @@ fn one_route(
             response_headers_to_remove,
             at.field("response_headers_to_remove"),
         )?,
-    };
-    Ok((path, route))
+    })
 }
 
 fn route_match(message: &route::RouteMatch, at: At<'_>) -> Checked<(PathMatch, Conditions)> {
@@ -249,11 +279,7 @@ fn forward(
             internal_redirect_policy, max_internal_redirects, hedge_policy
     });
     let clusters = match cluster_specifier {
-        Some(ClusterSpecifier::Cluster(name)) => {
-            let name: Arc<str> = name.as_str().into();
-            clusters.insert(name.clone());
-            ClusterChoice::One(name)
-        }
+        Some(ClusterSpecifier::Cluster(name)) => ClusterChoice::One(interned(name, clusters)),
         Some(ClusterSpecifier::WeightedClusters(message)) => {
             weighted(message, clusters, at.field("weighted_clusters"))?
         }
@@ -370,10 +396,8 @@ fn weighted(
         total = total
             .checked_add(weight)
             .ok_or_else(|| at.field("weight").refuse("the weights add up to more than 4294967295"))?;
-        let name: Arc<str> = name.as_str().into();
-        names.insert(name.clone());
         compiled.push(WeightedCluster {
-            name,
+            name: interned(name, names),
             weight,
             request_headers: HeaderMutations::compile(
                 request_headers_to_add,
@@ -399,6 +423,16 @@ fn weighted(
         return Err(at_clusters.refuse("the weights must add up to at least 1"));
     }
     Ok(ClusterChoice::Weighted { clusters: compiled, total })
+}
+
+/// Many routes name the same cluster.
+fn interned(name: &str, names: &mut BTreeSet<Arc<str>>) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return known.clone();
+    }
+    let name: Arc<str> = name.into();
+    names.insert(name.clone());
+    name
 }
 
 fn host_value(host: &str, at: At<'_>) -> Checked<HeaderValue> {

@@ -6,16 +6,18 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
+use smallvec::SmallVec;
 
-/// How a route matches the path.
+/// How a route matches the path. Clones share the text.
 #[derive(Debug, Clone)]
 pub(crate) enum PathMatch {
-    Exact(Box<str>),
-    Prefix(Box<str>),
+    Exact(Arc<str>),
+    Prefix(Arc<str>),
     /// The path itself, or followed by a slash and more.
-    SeparatedPrefix(Box<str>),
+    SeparatedPrefix(Arc<str>),
     Regex(Regex),
     /// Any of the first three without regard to ASCII case.
     IgnoreCase(Box<PathMatch>),
@@ -55,7 +57,7 @@ fn ends_segment(rest: &str) -> bool {
 /// The positions of all routes of one virtual host, by path.
 #[derive(Debug, Default)]
 pub(crate) struct PathIndex {
-    exact: HashMap<Box<str>, Range<u32>, foldhash::fast::RandomState>,
+    exact: HashMap<Arc<str>, Range<u32>, foldhash::fast::RandomState>,
     nodes: Vec<Node>,
     /// First bytes of the children's labels, in step with the nodes they belong to.
     first_bytes: Vec<u8>,
@@ -87,7 +89,8 @@ impl PathIndex {
     /// `matches` in configured order.
     pub(crate) fn build(matches: impl IntoIterator<Item = PathMatch>) -> Self {
         let mut index = Self::default();
-        let mut exact: HashMap<Box<str>, Vec<u32>> = HashMap::new();
+        let mut exact: HashMap<Arc<str>, SmallVec<[u32; 2]>, foldhash::fast::RandomState> =
+            HashMap::default();
         let mut root = Draft::default();
         for (order, path) in (0_u32..).zip(matches) {
             match path {
@@ -97,6 +100,7 @@ impl PathIndex {
                 other => index.rest.push((order, other)),
             }
         }
+        index.exact.reserve(exact.len());
         for (path, orders) in exact {
             let range = index.keep(&orders);
             index.exact.insert(path, range);

@@ -271,6 +271,69 @@ fn a_hundred_thousand_routes_cost_no_scan() {
     assert_eq!(asked.get(), 1);
 }
 
+/// Two hosts with two routes each; `status` is what the second route of the second host answers.
+fn two_hosts(status: u16, retry_on: &str, largest_body: u32) -> Vec<u8> {
+    let text = format!(
+        r#"{{ "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: t,
+            max_direct_response_body_size_bytes: {largest_body}, virtual_hosts: [
+            {{ name: a, domains: [ a ], routes: [ {{ match: {{ prefix: /x }}, route: {{ cluster: one }} }},
+                {{ match: {{ prefix: / }}, direct_response: {{ status: 204 }} }} ] }},
+            {{ name: b, domains: [ b ], retry_policy: {{ retry_on: "{retry_on}" }}, routes: [
+                {{ match: {{ prefix: /x }}, route: {{ cluster: one }} }},
+                {{ match: {{ prefix: / }}, direct_response: {{ status: {status} }} }} ] }} ] }}"#
+    );
+    json::decode_any_yaml(&text).unwrap().value
+}
+
+#[test]
+fn a_changed_route_is_all_that_is_compiled_again() {
+    let old = two_hosts(200, "5xx", 9);
+    let before = compile_encoded(&old, None, At::ROOT).unwrap();
+    let after = |new: &[u8]| {
+        let known = Before::new(&old, &before).unwrap();
+        compile_encoded(new, Some(&known), At::ROOT).unwrap()
+    };
+    let host = |table: &RouteTable, index: usize| table.virtual_hosts[index].clone();
+    let same = after(&old);
+    assert!(
+        Arc::ptr_eq(&host(&same, 0), &host(&before, 0)) && Arc::ptr_eq(&host(&same, 1), &host(&before, 1))
+    );
+
+    let changed = after(&two_hosts(503, "5xx", 9));
+    assert!(Arc::ptr_eq(&host(&changed, 0), &host(&before, 0)));
+    assert!(Arc::ptr_eq(&host(&changed, 1).routes[0], &host(&before, 1).routes[0]));
+    assert!(!Arc::ptr_eq(&host(&changed, 1).routes[1], &host(&before, 1).routes[1]));
+    let headers = HeaderMap::new();
+    let head = RequestHead {
+        authority: "b",
+        path: "/y",
+        query: None,
+        method: &Method::GET,
+        scheme: "http",
+        headers: &headers,
+    };
+    let matched = changed.find(&head).unwrap();
+    assert!(matches!(&matched.route.action, Action::Respond(response) if response.status == 503));
+}
+
+#[test]
+fn what_routes_depend_on_compiles_them_again() {
+    let old = two_hosts(200, "5xx", 9);
+    let before = compile_encoded(&old, None, At::ROOT).unwrap();
+    let after = |new: &[u8]| {
+        let known = Before::new(&old, &before).unwrap();
+        compile_encoded(new, Some(&known), At::ROOT).unwrap()
+    };
+    let retries = after(&two_hosts(200, "reset", 9));
+    assert!(Arc::ptr_eq(&retries.virtual_hosts[0], &before.virtual_hosts[0]));
+    let Action::Forward(forward) = &retries.virtual_hosts[1].routes[0].action else {
+        panic!("not forwarded")
+    };
+    assert!(forward.retry.as_ref().is_some_and(|retry| !retry.on.server_error));
+    let bodies = after(&two_hosts(200, "5xx", 8));
+    assert!(!Arc::ptr_eq(&bodies.virtual_hosts[0].routes[1], &before.virtual_hosts[0].routes[1]));
+}
+
 #[test]
 fn weighted_choice_follows_the_weights() {
     let table = one_host(
@@ -278,7 +341,7 @@ fn weighted_choice_follows_the_weights() {
             { name: a, weight: 3 }, { name: b, weight: 0 }, { name: c, weight: 1 } ] } } } ]"#,
     )
     .unwrap();
-    assert_eq!(table.clusters.len(), 3);
+    assert_eq!(table.clusters().len(), 3);
     let headers = HeaderMap::new();
     let head = RequestHead {
         authority: "a",

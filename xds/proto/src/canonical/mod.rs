@@ -3,6 +3,8 @@
 //! prost keeps protobuf maps in hash maps, so the same message may be encoded to different bytes
 //! each time. Content hashes and golden files need the same bytes each time.
 
+mod plain;
+
 use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::{Any, descriptors};
@@ -12,10 +14,13 @@ const MAX_DEPTH: usize = 100;
 
 /// The same message with the entries of each map sorted, through every `Any` inside.
 ///
-/// Works on the wire, without decoding values: some microseconds for a listener. What is unknown or
-/// malformed is copied as it is.
+/// Works on the wire, without decoding values: some microseconds for a listener, a tenth of one for each
+/// route of a table. What is unknown or malformed is copied as it is.
 #[must_use]
 pub fn canonical(any: &Any) -> Any {
+    if plain::is_plain(&any.type_url, &any.value) {
+        return any.clone();
+    }
     let value = descriptors::message(descriptors::full_name(&any.type_url))
         .and_then(|message| sorted(&message, &any.value, MAX_DEPTH))
         .unwrap_or_else(|| any.value.clone());
