@@ -1,16 +1,18 @@
 //! What all requests of one downstream connection share.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
 use mesh_l7proxy_config::http_manager::{HttpManager, RouteSource};
 use mesh_l7proxy_config::listener::{Listener, Network};
 use mesh_l7proxy_config::route::RouteTable;
 use tokio::sync::Notify;
 
+use crate::clock::Clock;
 use crate::core::{Core, CoreSnapshot, Held};
 use crate::metrics::{HttpCounters, PerThread};
 
@@ -29,11 +31,15 @@ pub(crate) struct Connection {
     pub(crate) active: Cell<u32>,
     /// Requests begun.
     pub(crate) served: Cell<u32>,
-    /// When the last request ended, or the connection began.
+    /// When the last request ended, or the connection began. Set by the request's record.
     pub(crate) idle_since: Cell<Instant>,
     /// Set once: finish what is under way, then close.
     closing: Cell<bool>,
     pub(crate) wake: Notify,
+    /// The peer's address as headers have it.
+    peer_text: OnceCell<HeaderValue>,
+    /// For the request that waits, if there is one.
+    pub(crate) clock: RefCell<Clock>,
     /// The newest configuration that this connection has looked at.
     seen_revision: Cell<u64>,
     #[expect(dead_code, reason = "held for what its drop does")]
@@ -96,6 +102,8 @@ impl Connection {
             idle_since: Cell::new(now),
             closing: Cell::new(false),
             wake: Notify::new(),
+            peer_text: OnceCell::new(),
+            clock: RefCell::default(),
             held,
         })
     }
@@ -123,6 +131,11 @@ impl Connection {
         if !snapshot.listener(&self.listener.name).is_some_and(same_manager) {
             self.close_after_requests();
         }
+    }
+
+    /// The peer's address, without its port, as the value of a header. Made once.
+    pub(crate) fn peer_text(&self) -> HeaderValue {
+        self.peer_text.get_or_init(|| crate::forwarded::text(self.peer.ip())).clone()
     }
 
     pub(crate) fn close_after_requests(&self) {
@@ -156,7 +169,6 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get() - 1);
-        self.0.idle_since.set(Instant::now());
         if self.0.is_closing() {
             self.0.wake.notify_one();
         }

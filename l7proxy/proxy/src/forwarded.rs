@@ -36,7 +36,7 @@ pub(crate) fn identify(headers: &mut HeaderMap, connection: &Connection) -> Clie
     let address = claimed.map_or(peer, |address| SocketAddr::new(address, 0));
     let external = manager.use_remote_address && !is_private(address.ip());
     if manager.use_remote_address && !manager.skip_xff_append {
-        append_address(headers, peer.ip());
+        append_address(headers, connection);
     }
     let believed = !manager.use_remote_address || hops > 0;
     let scheme = match headers.get(X_FORWARDED_PROTO).filter(|_| believed).map(HeaderValue::as_bytes) {
@@ -49,7 +49,9 @@ pub(crate) fn identify(headers: &mut HeaderMap, connection: &Connection) -> Clie
     };
     if manager.use_remote_address && !manager.suppress_envoy_headers {
         if external {
-            headers.insert(X_ENVOY_EXTERNAL_ADDRESS, text(address.ip()));
+            let is_peer = address.ip() == peer.ip();
+            let value = if is_peer { connection.peer_text() } else { text(address.ip()) };
+            headers.insert(X_ENVOY_EXTERNAL_ADDRESS, value);
         } else {
             headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
         }
@@ -79,22 +81,24 @@ fn from_the_right(headers: &HeaderMap, places: usize) -> Option<IpAddr> {
     entry.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-fn append_address(headers: &mut HeaderMap, address: IpAddr) {
+fn append_address(headers: &mut HeaderMap, connection: &Connection) {
+    let address = connection.peer_text();
     let mut list = Vec::new();
     for value in headers.get_all(X_FORWARDED_FOR) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b",");
     }
     if list.is_empty() {
-        headers.insert(X_FORWARDED_FOR, text(address));
+        headers.insert(X_FORWARDED_FOR, address);
         return;
     }
-    list.extend_from_slice(address.to_string().as_bytes());
+    list.extend_from_slice(address.as_bytes());
     let joined = HeaderValue::from_maybe_shared(Bytes::from(list));
-    headers.insert(X_FORWARDED_FOR, joined.unwrap_or_else(|_| text(address)));
+    headers.insert(X_FORWARDED_FOR, joined.unwrap_or(address));
 }
 
-fn text(address: IpAddr) -> HeaderValue {
+/// An address as the value of a header.
+pub(crate) fn text(address: IpAddr) -> HeaderValue {
     HeaderValue::from_str(&address.to_string()).expect("an address is a valid header value")
 }
 

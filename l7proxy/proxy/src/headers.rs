@@ -19,6 +19,17 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::TE,
+    header::UPGRADE,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    HTTP2_SETTINGS,
+    header::TRANSFER_ENCODING,
+    header::PROXY_AUTHENTICATE,
+];
+
 /// What was said about the connection, which ends here.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct HopByHop {
@@ -34,6 +45,10 @@ pub(crate) struct HopByHop {
 /// included, and tells what mattered in them. `trailer` stays: it announces fields that pass.
 pub(crate) fn take_hop_by_hop(headers: &mut HeaderMap) -> HopByHop {
     let mut found = HopByHop::default();
+    // Most messages have none, and looking at their few names costs less than asking for each of ours.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return found;
+    }
     let mut nominated_upgrade = false;
     if headers.contains_key(header::CONNECTION) {
         let nominated: Vec<HeaderName> = headers

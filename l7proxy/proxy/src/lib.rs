@@ -9,6 +9,7 @@
 mod accept;
 mod access_log;
 mod body;
+mod clock;
 mod codec;
 mod connection;
 mod core;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use mesh_l7proxy_config::cluster::Health;
 use mesh_l7proxy_config::{Bind, Snapshot};
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::access_log::{AccessLog, AccessLogSink};
@@ -63,20 +64,36 @@ impl DataPlane {
             threads: Vec::with_capacity(count),
             log_writer: Some(log_writer),
         };
+        let (ready, started) = std::sync::mpsc::channel();
         for index in 0..count {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
             // Orders come from configuration changes, a handful each, and every thread takes them; a bound
             // would only give the sender, who cannot wait, something to lose.
             let (orders, taken) = mpsc::unbounded_channel();
             plane.orders.push(orders);
             let (registry, log, snapshots) = (registry.clone(), log.clone(), snapshots.clone());
             let sockets = config.upstream_sockets.clone();
+            let ready = ready.clone();
             let body = move || {
-                let tasks = tokio::task::LocalSet::new();
-                let core = Core::new(index, registry, log, sockets);
-                tasks.block_on(&runtime, core::run(core, taken, snapshots));
+                // Of a kind that stays on its thread, so that nothing here needs a lock. It is made there.
+                let runtime = Builder::new_current_thread()
+                    .enable_io()
+                    .enable_time()
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        // Whoever waited has gone only with the whole plane.
+                        let _ = ready.send(Ok(()));
+                        let core = Core::new(index, registry, log, sockets);
+                        runtime.block_on(core::run(core, taken, snapshots));
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
             };
             plane.threads.push(thread::Builder::new().name(format!("data-{index}")).spawn(body)?);
+        }
+        drop(ready);
+        for _ in 0..count {
+            started.recv().map_err(|_| io::Error::other("a data thread has ended"))??;
         }
         Ok(plane)
     }

@@ -160,7 +160,9 @@ fn named(
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
+        let now = Instant::now();
+        let duration = now - self.started;
+        self.connection.idle_since.set(now);
         if !self.complete {
             self.flags.add(Flags::DOWNSTREAM_CLOSED);
             self.connection.http.downstream_resets.add(1);

@@ -222,11 +222,11 @@ pub(crate) struct ToClient<'a> {
 }
 
 impl ToClient<'_> {
-    /// Turns the endpoint's headers into the client's.
-    fn change(&self, headers: &mut HeaderMap, record: &Record) {
+    /// Turns the endpoint's headers, which came at `now`, into the client's.
+    fn change(&self, headers: &mut HeaderMap, record: &Record, now: Instant) {
         let manager = &record.connection.manager;
         if !manager.suppress_envoy_headers {
-            let milliseconds = u64::try_from(self.sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let milliseconds = u64::try_from((now - self.sent).as_millis()).unwrap_or(u64::MAX);
             headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(milliseconds));
         }
         self.matched.change_response(self.chosen.map(|chosen| &chosen.response_headers), headers);
@@ -246,14 +246,15 @@ fn respond(
     active: Active,
 ) -> Response<ResponseBody> {
     let (mut head, incoming) = answer.response.into_parts();
+    let now = Instant::now();
     headers::take_hop_by_hop(&mut head.headers);
-    to_client.change(&mut head.headers, &record);
+    to_client.change(&mut head.headers, &record, now);
     record.responding(head.status, &head.headers, "via_upstream");
     let body = UpstreamBody {
         remaining: incoming.size_hint().exact(),
         incoming,
         lease: Some(answer.lease),
-        limits: BodyLimits::new(deadlines.of_body(), deadlines.idle()),
+        limits: BodyLimits::new(deadlines.of_body(), deadlines.idle(), now),
         admitted: Some(answer.admitted),
     };
     let mut response = Response::new(ResponseBody::upstream(body, record, active));

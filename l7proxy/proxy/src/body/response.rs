@@ -53,8 +53,9 @@ pub(crate) struct BodyLimits {
 }
 
 impl BodyLimits {
-    pub(crate) fn new(deadline: Option<Instant>, idle: Option<Duration>) -> Self {
-        Self { deadline, idle, last: Instant::now(), clock: None }
+    /// The head came at `now`.
+    pub(crate) fn new(deadline: Option<Instant>, idle: Option<Duration>, now: Instant) -> Self {
+        Self { deadline, idle, last: now, clock: None }
     }
 
     /// Ready when one of the clocks has run out.
@@ -146,7 +147,12 @@ impl Body for ResponseBody {
             }
             Kind::Upstream(body) => body,
         };
-        let frame = match Pin::new(&mut body.incoming).poll_frame(cx) {
+        let UpstreamBody { incoming, lease, .. } = &mut **body;
+        let polled = match lease {
+            Some(lease) => lease.poll_incoming(cx, |cx| Pin::new(incoming).poll_frame(cx)),
+            None => Pin::new(incoming).poll_frame(cx),
+        };
+        let frame = match polled {
             Poll::Pending => {
                 ready!(body.limits.poll_expired(cx));
                 this.failed(Flags::UPSTREAM_TIMEOUT);
@@ -172,7 +178,10 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Ok(frame))) => frame,
         };
-        body.limits.last = Instant::now();
+        let ends = body.incoming.is_end_stream();
+        if !ends {
+            body.limits.last = Instant::now();
+        }
         let frame = match frame.into_data() {
             Ok(data) => {
                 let size = data.len() as u64;

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use http::Request;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -203,29 +205,43 @@ async fn drive(
     let mut finishing = false;
     let mut last_request: Option<Instant> = None;
     loop {
-        let next = clocks.next().into_iter().chain(last_request).min();
-        let clock = async {
-            match next {
-                Some(next) => tokio::time::sleep_until(next.into()).await,
-                None => std::future::pending().await,
+        // Polled only when one of them is woken: the codec is, several times a request.
+        let mut beside = FuturesUnordered::<Pin<Box<dyn Future<Output = Turn> + '_>>>::new();
+        if !finishing && last_request.is_none() {
+            beside.push(Box::pin(async {
+                // Also when the sender is gone: its listener is.
+                let _ = draining.wait_for(|draining| *draining).await;
+                Turn::Finish
+            }));
+            beside.push(Box::pin(async {
+                connection.wake.notified().await;
+                Turn::Finish
+            }));
+        }
+        if let Some(next) = clocks.next().into_iter().chain(last_request).min() {
+            beside.push(Box::pin(async move {
+                tokio::time::sleep_until(next.into()).await;
+                Turn::Clock
+            }));
+        }
+        let turn = poll_fn(|cx| {
+            if let Poll::Ready(ended) = served.as_mut().poll(cx) {
+                return Poll::Ready(Turn::Ended(ended));
             }
-        };
-        let codec = poll_fn(|cx| match served.as_mut().poll(cx) {
-            Poll::Ready(ended) => Poll::Ready(Turn::Ended(ended)),
-            Poll::Pending if last_request.is_some() && connection.active.get() > 0 => {
-                Poll::Ready(Turn::LastRequest)
+            if last_request.is_some() && connection.active.get() > 0 {
+                return Poll::Ready(Turn::LastRequest);
             }
-            Poll::Pending if clocks.head_began() => Poll::Ready(Turn::HeadBegan),
-            Poll::Pending => Poll::Pending,
+            if clocks.head_began() {
+                return Poll::Ready(Turn::HeadBegan);
+            }
+            match beside.poll_next_unpin(cx) {
+                Poll::Ready(Some(turn)) => Poll::Ready(turn),
+                // Without any there is nothing to wait for but the codec.
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            }
         });
-        let turn = tokio::select! {
-            biased;
-            turn = codec => turn,
-            // Also when the sender is gone: its listener is.
-            _ = draining.wait_for(|draining| *draining), if !finishing && last_request.is_none() => Turn::Finish,
-            () = connection.wake.notified(), if !finishing && last_request.is_none() => Turn::Finish,
-            () = clock => Turn::Clock,
-        };
+        let turn = turn.await;
+        drop(beside);
         match turn {
             Turn::Ended(ended) => {
                 if let Err(error) = ended {

@@ -1,16 +1,24 @@
 //! hyper as a client, on connections that the pool opens.
 
+mod driver;
+
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
+use self::driver::Driver;
 use super::{Incoming, LocalExecutor};
 use crate::body::RequestBody;
+use crate::io::Outbound;
 
 /// Streams on one HTTP/2 connection before another is opened.
 const STREAMS: u32 = 100;
@@ -18,8 +26,11 @@ const STREAMS: u32 = 100;
 /// The head list that a backend may send, in HTTP/2's counting; HTTP/1 takes the same number of bytes.
 const RESPONSE_HEAD: u32 = 64 * 1024;
 
-/// The sending end of one HTTP/1 connection.
-pub(crate) type Http1Sender = http1::SendRequest<RequestBody>;
+/// One HTTP/1 connection.
+pub(crate) struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    driver: Driver,
+}
 
 /// The sending end of one HTTP/2 connection; clones share it.
 pub(crate) struct Http2Sender {
@@ -29,7 +40,7 @@ pub(crate) struct Http2Sender {
 
 /// A connection to an endpoint, for one request.
 pub(crate) enum Sender {
-    Http1(Http1Sender),
+    Http1(Http1),
     Http2(
         http2::SendRequest<RequestBody>,
         #[expect(dead_code, reason = "held for what its drop does")] Stream,
@@ -84,7 +95,7 @@ impl Sender {
     /// HTTP/1 closes the connection, HTTP/2 resets the stream.
     pub(crate) async fn exchange(&mut self, request: Request<RequestBody>) -> Exchange {
         let (error, message) = match self {
-            Self::Http1(sender) => match sender.try_send_request(request).await {
+            Self::Http1(connection) => match connection.exchange(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut error) => (error.take_message(), error.into_error()),
             },
@@ -99,19 +110,67 @@ impl Sender {
         }
     }
 
-    /// Whether an HTTP/1 connection can take the next request at once.
+    /// Polls what comes in on this connection, and the connection itself where nobody else does.
+    pub(crate) fn poll_incoming<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match self {
+            Self::Http1(connection) => connection.driver.poll_with(cx, poll),
+            Self::Http2(..) => poll(cx),
+        }
+    }
+
+    /// Whether an HTTP/1 connection that waits in the pool can take the next request at once.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_ready(),
+            Self::Http1(connection) => {
+                connection.driver.settle();
+                let is_ready = connection.sender.is_ready();
+                if is_ready {
+                    connection.driver.rest();
+                }
+                is_ready
+            }
             Self::Http2(sender, _) => sender.is_ready(),
+        }
+    }
+
+    /// Leaves an HTTP/1 connection alone after a response. What is still to be done on it is done.
+    pub(crate) fn release(&self) {
+        if let Self::Http1(connection) = self
+            && !self.is_ready()
+            && !self.is_closed()
+        {
+            connection.driver.pump();
         }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_closed(),
+            Self::Http1(connection) => connection.driver.has_ended() || connection.sender.is_closed(),
             Self::Http2(sender, _) => sender.is_closed(),
         }
+    }
+}
+
+impl Http1 {
+    async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<RequestBody>>> {
+        // A body goes on while nobody wants the response, or both ends could wait for each other to read.
+        if !request.body().is_end_stream() {
+            self.driver.pump();
+        }
+        let mut response = pin!(self.sender.try_send_request(request));
+        let response = poll_fn(|cx| self.driver.poll_with(cx, |cx| response.as_mut().poll(cx))).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // The bytes behind it are handed over by the connection, which nobody polls for them.
+            self.driver.pump();
+        }
+        Ok(response)
     }
 }
 
@@ -133,15 +192,14 @@ fn describe(error: &hyper::Error) -> SendError {
 pub(crate) async fn handshake_http1(stream: TcpStream, gone: impl Sized + 'static) -> Option<Sender> {
     let mut builder = http1::Builder::new();
     builder.max_header_size(RESPONSE_HEAD as usize);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
-    // One task a connection, not a request.
-    tokio::task::spawn_local(async move {
+    let (sender, connection) = builder.handshake(TokioIo::new(Outbound::new(stream))).await.ok()?;
+    let driver = Driver::new(async move {
         let _gone = gone;
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "upstream connection broke");
         }
     });
-    Some(Sender::Http1(sender))
+    Some(Sender::Http1(Http1 { sender, driver }))
 }
 
 /// Speaks HTTP/2 with prior knowledge on a connected socket.
@@ -155,7 +213,7 @@ pub(crate) async fn handshake_http2(stream: TcpStream, gone: impl Sized + 'stati
         // A dead peer is noticed even while requests wait for it.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.ok()?;
+    let (sender, connection) = builder.handshake(TokioIo::new(Outbound::new(stream))).await.ok()?;
     tokio::task::spawn_local(async move {
         let _gone = gone;
         if let Err(error) = connection.await {

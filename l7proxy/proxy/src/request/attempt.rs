@@ -84,7 +84,7 @@ impl Outgoing {
                 &mut body,
                 Attempt { has_body, fresh, again_possible, auto_host: forward.auto_host },
             );
-            let outcome = match deadlines.guard(retries.per_try(), attempt).await {
+            let outcome = match deadlines.guard(&connection.clock, retries.per_try(), attempt).await {
                 Ok(outcome) => outcome,
                 Err(failure) => {
                     here.counters().timeouts.add(1);

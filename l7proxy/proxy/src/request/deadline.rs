@@ -1,15 +1,17 @@
 //! The clocks of one request.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use mesh_l7proxy_config::http_manager::HttpLimits;
 use mesh_l7proxy_config::route::Forward;
 
 use crate::body::Progress;
+use crate::clock::Clock;
 use crate::failure::Failure;
 
 /// When a request has taken too long, and which of its limits says so.
@@ -54,16 +56,18 @@ impl Deadlines {
         [route, self.stream].into_iter().flatten().min()
     }
 
-    /// Does the work unless a clock runs out first. Dropping it gives the work up.
+    /// Does the work unless a clock runs out first. Dropping it gives the work up. `clock` belongs to the
+    /// connection: another request of it that waits at the same time makes one of its own.
     pub(crate) async fn guard<T>(
         &self,
+        clock: &RefCell<Clock>,
         per_try: Option<Duration>,
         work: impl Future<Output = T>,
     ) -> Result<T, Failure> {
         let started = Instant::now();
         let mut work = pin!(work);
-        let mut clock = pin!(None::<tokio::time::Sleep>);
-        poll_fn(|cx| {
+        let mut timer = clock.take();
+        let done = poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));
             }
@@ -74,19 +78,13 @@ impl Deadlines {
                 if next <= Instant::now() {
                     return Poll::Ready(Err(failure));
                 }
-                let next = tokio::time::Instant::from_std(next);
-                match clock.as_mut().as_pin_mut() {
-                    None => clock.set(Some(tokio::time::sleep_until(next))),
-                    Some(set) if set.deadline() != next => set.reset(next),
-                    Some(set) => {
-                        if set.poll(cx).is_pending() {
-                            return Poll::Pending;
-                        }
-                    }
-                }
+                // Bytes may have moved the deadline on meanwhile.
+                ready!(timer.poll(tokio::time::Instant::from_std(next), cx));
             }
         })
-        .await
+        .await;
+        clock.replace(timer);
+        done
     }
 
     fn next(&self, started: Instant, per_try: Option<Duration>) -> Option<(Instant, Failure)> {

@@ -38,7 +38,7 @@ pub(super) fn connect(
     let Answer { response, lease, admitted } = answer;
     let (mut head, _) = response.into_parts();
     headers::take_hop_by_hop(&mut head.headers);
-    to_client.change(&mut head.headers, &record);
+    to_client.change(&mut head.headers, &record, Instant::now());
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     head.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     record.responding(StatusCode::SWITCHING_PROTOCOLS, &head.headers, "via_upstream");

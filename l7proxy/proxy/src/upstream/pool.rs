@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::Request;
@@ -58,10 +59,23 @@ impl Lease {
         self.sender.exchange(request).await
     }
 
+    /// See [`Sender::poll_incoming`].
+    pub(crate) fn poll_incoming<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.sender.poll_incoming(cx, poll)
+    }
+
     /// Puts the connection back once the response was read to its end. One on which the request is still
     /// being sent goes back as well; it is passed over until it is ready.
     pub(crate) fn finish(self) {
-        if matches!(self.sender, Sender::Http1(_)) && self.served < self.most && !self.sender.is_closed() {
+        if !matches!(self.sender, Sender::Http1(_)) || self.served >= self.most {
+            return;
+        }
+        self.sender.release();
+        if !self.sender.is_closed() {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() < MOST_IDLE {
                 idle.push(Idle { sender: self.sender, since: Instant::now(), served: self.served });
@@ -128,11 +142,21 @@ impl Pool {
         }
     }
 
+    /// The newest that can be used. Looks at no more of them than it must: each is a cache line or two. The
+    /// sweep takes out those that end while nobody looks.
     fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed());
-        let newest_ready = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        Some(idle.remove(newest_ready))
+        let mut place = idle.len();
+        while place > 0 {
+            place -= 1;
+            if idle[place].sender.is_ready() {
+                return Some(idle.remove(place));
+            }
+            if idle[place].sender.is_closed() {
+                idle.remove(place);
+            }
+        }
+        None
     }
 
     fn shared_stream(&self, most: u32) -> Option<(Sender, bool)> {
@@ -148,7 +172,9 @@ impl Pool {
 
     pub(super) fn sweep(&self, idle_timeout: Option<Duration>) {
         let young = |since: Instant| idle_timeout.is_none_or(|limit| since.elapsed() < limit);
-        self.idle.borrow_mut().retain(|idle| !idle.sender.is_closed() && young(idle.since));
+        // Asking whether it is ready is what notices that the other side has closed it.
+        let usable = |sender: &Sender| sender.is_ready() || !sender.is_closed();
+        self.idle.borrow_mut().retain(|idle| usable(&idle.sender) && young(idle.since));
         self.shared.borrow_mut().retain(|shared| {
             !shared.sender.is_closed() && (!shared.sender.is_unused() || young(shared.since.get()))
         });
