@@ -27,7 +27,13 @@ use crate::args::{Arguments, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let command = Arguments::parse().command;
+    // The allocator asks for pages of 2 MiB. The worker is faster with them; the others would use some
+    // kilobytes of each. The setting is inherited, so the worker takes it back. A kernel without such pages
+    // refuses, and is as good.
+    let small = !matches!(command, Command::Worker(_));
+    let _ = rustix::thread::disable_transparent_huge_pages(small);
+    match run(command) {
         Ok(code) => code,
         Err(error) => {
             // Not by the log, which may not be there yet, and which a user of `status` does not expect.
