@@ -57,6 +57,7 @@ const TOPS: &[&str] = &[
     "mesh-fuzz-targets",
     "mesh-testkit",
     "mesh-conformance",
+    "mesh-bench",
     "xtask",
 ];
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to whoever started it")]
 
+mod bench;
 mod bpf;
 mod demo;
 mod fuzz;
@@ -46,6 +47,8 @@ enum Task {
     Test(test::Options),
     /// Feed hostile bytes to what reads them: libFuzzer over every target, or some.
     Fuzz(fuzz::Options),
+    /// Measure: the proxy beside its peers.
+    Bench(bench::Options),
     /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
     Demo(demo::Options),
     /// Break things while traffic goes on, for as long as you like; as root.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Task::Graph(options) => graph::run(&options),
         Task::Test(options) => test::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Demo(options) => demo::run(&options),
         Task::Soak(options) => soak::run(&options),
     };
