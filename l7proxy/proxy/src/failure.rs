@@ -69,11 +69,24 @@ pub(crate) enum Failure {
     UpstreamProtocol,
     RouteTimeout,
     PerTryTimeout,
-    StreamIdle,
+    /// Nothing moved on the stream.
+    StreamIdle(RequestState),
     RequestTimeout,
-    MaxDuration,
+    /// The stream took longer than any may.
+    MaxDuration(RequestState),
+    /// A transfer coding that is none of HTTP/1.1's.
+    UnknownCoding,
     /// The client's body broke off while it was being forwarded.
     DownstreamBody,
+}
+
+/// How far a request had come when its time was over: who is late, the backend or the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RequestState {
+    /// All of it was read.
+    Complete,
+    /// Some of it is still to come.
+    Arriving,
 }
 
 /// What a failure means to each who looks.
@@ -159,7 +172,13 @@ impl Failure {
                 "upstream request timeout",
                 "upstream_per_try_timeout",
             ),
-            Self::StreamIdle => closing(
+            Self::StreamIdle(RequestState::Complete) => meaning(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::STREAM_IDLE,
+                "stream timeout",
+                "stream_idle_timeout",
+            ),
+            Self::StreamIdle(RequestState::Arriving) => closing(
                 StatusCode::REQUEST_TIMEOUT,
                 Flags::STREAM_IDLE,
                 "stream timeout",
@@ -171,11 +190,23 @@ impl Failure {
                 "request timeout",
                 "request_overall_timeout",
             ),
-            Self::MaxDuration => closing(
+            Self::MaxDuration(RequestState::Complete) => meaning(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::DURATION_TIMEOUT,
+                "downstream duration timeout",
+                "max_duration_timeout",
+            ),
+            Self::MaxDuration(RequestState::Arriving) => closing(
                 StatusCode::REQUEST_TIMEOUT,
                 Flags::DURATION_TIMEOUT,
                 "downstream duration timeout",
                 "max_duration_timeout",
+            ),
+            Self::UnknownCoding => closing(
+                StatusCode::NOT_IMPLEMENTED,
+                Flags::DOWNSTREAM_PROTOCOL_ERROR,
+                "Not Implemented",
+                "http1.invalid_transfer_encoding",
             ),
             Self::DownstreamBody => {
                 closing(StatusCode::BAD_REQUEST, Flags::DOWNSTREAM_CLOSED, "", "downstream_remote_disconnect")

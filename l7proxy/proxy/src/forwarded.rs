@@ -9,9 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use mesh_l7proxy_config::random;
 
 use crate::connection::Connection;
-use crate::headers::{
-    X_ENVOY_EXTERNAL_ADDRESS, X_ENVOY_INTERNAL, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_REQUEST_ID,
-};
+use crate::headers::{X_ENVOY_EXTERNAL_ADDRESS, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_REQUEST_ID};
 
 /// The client as far as it can be trusted, and the scheme it used.
 pub(crate) struct Client {
@@ -34,7 +32,8 @@ pub(crate) fn identify(headers: &mut HeaderMap, connection: &Connection) -> Clie
         (false, hops) => from_the_right(headers, hops),
     };
     let address = claimed.map_or(peer, |address| SocketAddr::new(address, 0));
-    let external = manager.use_remote_address && !is_private(address.ip());
+    // As in Envoy, no address is internal by itself: whoever comes to an edge is outside.
+    let external = manager.use_remote_address;
     if manager.use_remote_address && !manager.skip_xff_append {
         append_address(headers, connection);
     }
@@ -47,14 +46,10 @@ pub(crate) fn identify(headers: &mut HeaderMap, connection: &Connection) -> Clie
             own_scheme
         }
     };
-    if manager.use_remote_address && !manager.suppress_envoy_headers {
-        if external {
-            let is_peer = address.ip() == peer.ip();
-            let value = if is_peer { connection.peer_text() } else { text(address.ip()) };
-            headers.insert(X_ENVOY_EXTERNAL_ADDRESS, value);
-        } else {
-            headers.insert(X_ENVOY_INTERNAL, HeaderValue::from_static("true"));
-        }
+    if external && !manager.suppress_envoy_headers {
+        let is_peer = address.ip() == peer.ip();
+        let value = if is_peer { connection.peer_text() } else { text(address.ip()) };
+        headers.insert(X_ENVOY_EXTERNAL_ADDRESS, value);
     }
     if manager.generate_request_id {
         let replace = external && !manager.preserve_external_request_id;
@@ -100,17 +95,6 @@ fn append_address(headers: &mut HeaderMap, connection: &Connection) {
 /// An address as the value of a header.
 pub(crate) fn text(address: IpAddr) -> HeaderValue {
     HeaderValue::from_str(&address.to_string()).expect("an address is a valid header value")
-}
-
-/// Addresses that Envoy counts as internal: they decide about two informative headers and nothing else. No
-/// client gets more trust for having one.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_private() || address.is_loopback() || address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
-        }
-    }
 }
 
 /// A random UUID (RFC 9562, 5.4).

@@ -69,6 +69,14 @@ pub(crate) fn check(
     if head.version == Version::HTTP_2 && head.headers.contains_key(header::TRANSFER_ENCODING) {
         return Err(Failure::BadRequest("http2.transfer_encoding"));
     }
+    // The codec takes any list that ends in `chunked`; another coding in it, or the same twice, would be
+    // passed on as if it were the content.
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (!coding.as_bytes().eq_ignore_ascii_case(b"chunked") || codings.next().is_some())
+    {
+        return Err(Failure::UnknownCoding);
+    }
     let host = head.headers.remove(header::HOST);
     let authority = match (head.uri.authority(), host) {
         // An absolute target replaces `host` (RFC 9112, 3.2.2). In HTTP/2 the two must agree.

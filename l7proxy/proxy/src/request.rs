@@ -24,7 +24,10 @@ use crate::connection::{Active, Connection};
 use crate::failure::Failure;
 use crate::forwarded::{self, Client};
 use crate::head::{self, Checked, Target};
-use crate::headers::{self, HopByHop, X_ENVOY_ORIGINAL_PATH, X_ENVOY_UPSTREAM_SERVICE_TIME, X_REQUEST_ID};
+use crate::headers::{
+    self, HopByHop, X_ENVOY_EXPECTED_TIMEOUT, X_ENVOY_ORIGINAL_HOST, X_ENVOY_ORIGINAL_PATH,
+    X_ENVOY_UPSTREAM_SERVICE_TIME, X_REQUEST_ID,
+};
 use crate::record::Record;
 use crate::reply::{Local, finish_headers};
 
@@ -169,12 +172,20 @@ fn outgoing(
     matched.change_request(chosen.map(|chosen| &chosen.request_headers), &mut headers);
     let path = forward.path.apply(target.path());
     let path_and_query = target.with_path(&path)?;
-    if path != target.path()
-        && !connection.manager.suppress_envoy_headers
-        && let Some(original) = target.with_path(target.path())
-        && let Ok(original) = HeaderValue::from_str(original.as_str())
-    {
-        headers.insert(X_ENVOY_ORIGINAL_PATH, original);
+    let host = chosen.and_then(|chosen| chosen.host.clone()).or_else(|| forward.host.clone());
+    if !connection.manager.suppress_envoy_headers {
+        if !forward.path.keeps()
+            && let Some(original) = target.with_path(target.path())
+            && let Ok(original) = HeaderValue::from_str(original.as_str())
+        {
+            headers.insert(X_ENVOY_ORIGINAL_PATH, original);
+        }
+        if host.is_some() {
+            headers.insert(X_ENVOY_ORIGINAL_HOST, target.authority.clone());
+        }
+        if let Some(timeout) = &forward.expected_timeout {
+            headers.insert(X_ENVOY_EXPECTED_TIMEOUT, timeout.clone());
+        }
     }
     let protocol = match cluster.settings.protocol {
         // There is no byte stream to be had from HTTP/2 here.
@@ -185,7 +196,13 @@ fn outgoing(
         UpstreamProtocol::Downstream => Protocol::Http1,
     };
     headers::for_upstream(&mut headers, *hop, protocol == Protocol::Http2, hop.websocket);
-    let host = chosen.and_then(|chosen| chosen.host.clone()).or_else(|| forward.host.clone());
+    // Some servers refuse a request that has neither a length nor a coding (RFC 9110, 8.6).
+    if protocol == Protocol::Http1
+        && progress.ended().is_some()
+        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
+    {
+        headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     // A pod's own address or loopback may not be used as the source of a connection to somebody else; the
     // starter's sockets are for clients that are pods.
     let source = connection.peer.ip();
@@ -225,7 +242,8 @@ impl ToClient<'_> {
     /// Turns the endpoint's headers, which came at `now`, into the client's.
     fn change(&self, headers: &mut HeaderMap, record: &Record, now: Instant) {
         let manager = &record.connection.manager;
-        if !manager.suppress_envoy_headers {
+        // The time of a conversation is not that of an answer.
+        if !manager.suppress_envoy_headers && !self.hop.websocket {
             let milliseconds = u64::try_from((now - self.sent).as_millis()).unwrap_or(u64::MAX);
             headers.insert(X_ENVOY_UPSTREAM_SERVICE_TIME, HeaderValue::from(milliseconds));
         }

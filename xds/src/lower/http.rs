@@ -41,6 +41,8 @@ pub(super) fn connection_manager(
         }],
         server_name: config.server_name.clone(),
         use_remote_address: boolean(true),
+        // Between pods, the caller's id is what ties a request to the one that led to it.
+        preserve_external_request_id: listener.direction == Direction::Outbound,
         xff_num_trusted_hops: chain.trusted_hops,
         stream_idle_timeout: duration(config.stream_idle_timeout),
         common_http_protocol_options: Some(core::HttpProtocolOptions {

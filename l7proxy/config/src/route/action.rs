@@ -34,6 +34,9 @@ pub struct Forward {
     pub idle_timeout: Option<Option<Duration>>,
     /// From the start of the request to the end of the response.
     pub max_stream_duration: Option<Duration>,
+    /// What the backend is told about its time, in milliseconds: the limit of a try or of all tries,
+    /// whichever is shorter. None: no limit.
+    pub expected_timeout: Option<HeaderValue>,
     /// What happens to the path.
     pub path: PathChange,
     /// What `host` becomes.
@@ -122,6 +125,12 @@ pub enum PathChange {
 }
 
 impl PathChange {
+    /// Whether it leaves every path as it is.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        matches!(self, Self::Keep)
+    }
+
     /// The new path. Borrowed when nothing changes. Always begins with a slash.
     pub fn apply<'p>(&self, path: &'p str) -> Cow<'p, str> {
         let changed = match self {

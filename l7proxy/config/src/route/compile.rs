@@ -323,6 +323,9 @@ fn forward(
         Some(policy) => Some(retry(policy, at.field("retry_policy"))?),
         None => host_retry.cloned(),
     };
+    let timeout = self::timeout(timeout, Some(DEFAULT_TIMEOUT), at.field("timeout"))?;
+    let per_try = retry.as_ref().and_then(|retry| retry.per_try_timeout);
+    let expected = [timeout, per_try].into_iter().flatten().min();
     Ok(Forward {
         clusters,
         cluster_not_found: match ClusterNotFoundResponseCode::try_from(*cluster_not_found_response_code) {
@@ -331,7 +334,9 @@ fn forward(
             Ok(ClusterNotFoundResponseCode::InternalServerError) => StatusCode::INTERNAL_SERVER_ERROR,
             Err(_) => return Err(at.field("cluster_not_found_response_code").refuse("unknown code")),
         },
-        timeout: self::timeout(timeout, Some(DEFAULT_TIMEOUT), at.field("timeout"))?,
+        timeout,
+        expected_timeout: expected
+            .map(|limit| HeaderValue::from(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX))),
         idle_timeout: match idle_timeout {
             None => None,
             some => Some(self::timeout(some, None, at.field("idle_timeout"))?),

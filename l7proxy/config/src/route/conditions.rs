@@ -1,8 +1,6 @@
 //! What a route asks of a request besides its path.
 
-use std::borrow::Cow;
-
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use mesh_xds_proto::route::{
     self, header_matcher::HeaderMatchSpecifier, query_parameter_matcher::QueryParameterMatchSpecifier,
 };
@@ -144,22 +142,16 @@ impl HeaderCondition {
                 }
             },
             Subject::Header(name) => {
-                let mut values = head.headers.get_all(name).iter();
-                let (first, second) = (values.next(), values.next());
-                match (first, second) {
-                    (None, _) => self.test_value(None),
-                    // A value that is not text matches nothing, inverted or not: a "deny unless" route
-                    // must not open to bytes that nobody can read.
-                    (Some(only), None) => only.to_str().is_ok_and(|text| self.test_value(Some(text))),
-                    (Some(first), Some(second)) => {
-                        let mut joined: SmallVec<[u8; 256]> = SmallVec::from_slice(first.as_bytes());
-                        for value in std::iter::once(second).chain(values) {
-                            joined.push(b',');
-                            joined.extend_from_slice(value.as_bytes());
-                        }
-                        std::str::from_utf8(&joined).is_ok_and(|text| self.test_value(Some(text)))
-                    }
+                let mut values = head.headers.get_all(name).iter().peekable();
+                if values.peek().is_none() {
+                    return self.test_value(None);
                 }
+                // Each value by itself, as Envoy does: one that matches is enough, and inverted none may.
+                // A value that is not text matches nothing, inverted or not: a "deny unless" route must
+                // not open to bytes that nobody can read.
+                let holds =
+                    |value: &HeaderValue| value.to_str().is_ok_and(|text| self.test_value(Some(text)));
+                if self.invert { values.all(holds) } else { values.any(holds) }
             }
         }
     }
@@ -194,43 +186,18 @@ impl QueryCondition {
         Ok(Self { name: name.as_str().into(), test })
     }
 
-    /// The first parameter of that name counts, percent-decoded.
+    /// The first parameter of that name counts, as it was sent.
     fn holds(&self, query: Option<&str>) -> bool {
         let value = query.and_then(|query| {
             query.split('&').find_map(|pair| {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decoded(name) == *self.name).then_some(value)
+                (name == &*self.name).then_some(value)
             })
         });
         match (&self.test, value) {
             (Err(wanted), value) => value.is_some() == *wanted,
             (Ok(_), None) => false,
-            (Ok(matcher), Some(value)) => matcher.matches(&decoded(value)),
+            (Ok(matcher), Some(value)) => matcher.matches(value),
         }
     }
-}
-
-/// `%XX` decoded; borrowed when there is none. Bytes that do not make UTF-8 stay as they were.
-fn decoded(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let pair = bytes.get(index + 1..index + 3).filter(|pair| pair.iter().all(u8::is_ascii_hexdigit));
-        let pair = pair.and_then(|pair| std::str::from_utf8(pair).ok());
-        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(byte) if bytes[index] == b'%' => {
-                out.push(byte);
-                index += 3;
-            }
-            _ => {
-                out.push(bytes[index]);
-                index += 1;
-            }
-        }
-    }
-    String::from_utf8(out).map_or(Cow::Borrowed(text), Cow::Owned)
 }

@@ -135,7 +135,8 @@ fn headers_hold_as_envoy_says() {
             &x[..],
             true,
         ),
-        ("{ name: x, string_match: { exact: \"1,2\" } }", &[("x", "1"), ("x", "2")], true),
+        ("{ name: x, string_match: { exact: \"2\" } }", &[("x", "1"), ("x", "2")], true),
+        ("{ name: x, string_match: { exact: \"1,2\" } }", &[("x", "1"), ("x", "2")], false),
         ("{ name: x, string_match: { safe_regex: { regex: \"\\\\w{1,200}\" } } }", &x[..], true),
         ("{ name: x, range_match: { start: 1, end: 10 } }", &[("x", "9")], true),
         ("{ name: x, range_match: { start: 1, end: 10 } }", &[("x", "10")], false),
@@ -166,7 +167,35 @@ fn headers_hold_as_envoy_says() {
 }
 
 #[test]
-fn query_parameters_are_decoded_and_the_first_counts() {
+fn each_value_of_a_header_is_matched_by_itself() {
+    let holds = |invert: bool, values: &[&[u8]]| {
+        let table = one_host(&format!(
+            "[ {{ match: {{ prefix: \"/\", headers: [ {{ name: x-a, string_match: {{ exact: one }}, \
+             invert_match: {invert} }} ] }}, direct_response: {{ status: 200 }} }} ]"
+        ))
+        .unwrap();
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("x-a", HeaderValue::from_bytes(value).unwrap());
+        }
+        let head = RequestHead {
+            authority: "a",
+            path: "/",
+            query: None,
+            method: &Method::GET,
+            scheme: "http",
+            headers: &headers,
+        };
+        table.find(&head).is_some()
+    };
+    assert!(holds(false, &[b"two", b"one"]) && !holds(false, &[b"one,two"]));
+    assert!(!holds(true, &[b"two", b"one"]) && holds(true, &[b"two", b"three"]));
+    assert!(!holds(true, &[]) && !holds(false, &[]));
+    assert!(!holds(true, &[b"two", b"\xff"]), "bytes that are no text must not open a route");
+}
+
+#[test]
+fn query_parameters_are_taken_as_sent_and_the_first_counts() {
     let holds = |matcher: &str, query: Option<&str>| {
         let table = one_host(&format!(
             "[ {{ match: {{ prefix: \"/\", query_parameters: [ {matcher} ] }}, direct_response: {{ status: 200 }} }} ]"
@@ -183,9 +212,11 @@ fn query_parameters_are_decoded_and_the_first_counts() {
         };
         table.find(&head).is_some()
     };
-    let exact = "{ name: \"a b\", string_match: { exact: \"c&d\" } }";
+    let exact = "{ name: \"a%20b\", string_match: { exact: \"c%26d\" } }";
     assert!(holds(exact, Some("x=1&a%20b=c%26d")));
     assert!(!holds(exact, Some("a%20b=no&a%20b=c%26d")));
+    assert!(!holds("{ name: ab, string_match: { exact: c } }", Some("a%62=c")));
+    assert!(!holds("{ name: a, string_match: { exact: b } }", Some("a=%62")));
     assert!(!holds(exact, None));
     assert!(holds("{ name: a, present_match: true }", Some("a")));
     assert!(holds("{ name: a, present_match: false }", Some("b=a")));

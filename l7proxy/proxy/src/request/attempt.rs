@@ -255,9 +255,10 @@ impl<'a> Retries<'a> {
             | Failure::NoHealthyUpstream
             | Failure::Overflow
             | Failure::RouteTimeout
-            | Failure::StreamIdle
+            | Failure::StreamIdle(_)
             | Failure::RequestTimeout
-            | Failure::MaxDuration
+            | Failure::MaxDuration(_)
+            | Failure::UnknownCoding
             | Failure::DownstreamBody => false,
         };
         wanted && self.take()

@@ -12,7 +12,7 @@ use mesh_l7proxy_config::route::Forward;
 
 use crate::body::Progress;
 use crate::clock::Clock;
-use crate::failure::Failure;
+use crate::failure::{Failure, RequestState};
 
 /// When a request has taken too long, and which of its limits says so.
 pub(crate) struct Deadlines {
@@ -90,12 +90,13 @@ impl Deadlines {
     fn next(&self, started: Instant, per_try: Option<Duration>) -> Option<(Instant, Failure)> {
         let ended = self.progress.ended();
         let last = self.progress.last().max(started);
+        let state = if ended.is_some() { RequestState::Complete } else { RequestState::Arriving };
         [
             (self.route.zip(ended).map(|(limit, ended)| ended + limit), Failure::RouteTimeout),
             (per_try.map(|limit| started + limit), Failure::PerTryTimeout),
             (self.request.filter(|_| ended.is_none()), Failure::RequestTimeout),
-            (self.stream, Failure::MaxDuration),
-            (self.idle.map(|limit| last + limit), Failure::StreamIdle),
+            (self.stream, Failure::MaxDuration(state)),
+            (self.idle.map(|limit| last + limit), Failure::StreamIdle(state)),
         ]
         .into_iter()
         .filter_map(|(deadline, failure)| Some((deadline?, failure)))

@@ -50,6 +50,19 @@ async fn ambiguous_framing_is_refused() {
 }
 
 #[tokio::test]
+async fn codings_besides_chunked_are_refused_with_501() {
+    for coding in ["chunked, chunked", "gzip, chunked", "chunked\r\ntransfer-encoding: chunked"] {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: {coding}\r\n\r\n");
+        let (reply, calls) = through(&format!("{head}0\r\n\r\n")).await;
+        assert!(
+            reply.starts_with("HTTP/1.1 501") && reply.contains("connection: close"),
+            "{coding}: {reply}"
+        );
+        assert_eq!(calls, 0, "{coding}");
+    }
+}
+
+#[tokio::test]
 async fn bad_chunks_never_make_a_second_request() {
     for (what, body) in [
         ("no number", "x\r\nabc\r\n0\r\n\r\n"),

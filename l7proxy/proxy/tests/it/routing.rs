@@ -271,7 +271,7 @@ async fn clients_cannot_say_what_the_proxy_says() {
     assert_eq!(reply.header("got-x-forwarded-for"), Some("203.0.113.9,127.0.0.1"));
     assert_eq!(reply.header("got-x-forwarded-proto"), Some("http"));
     assert_eq!(reply.header("got-x-envoy-original-path"), None);
-    assert_eq!(reply.header("got-x-envoy-external-address"), None);
+    assert_eq!(reply.header("got-x-envoy-external-address"), Some("127.0.0.1"));
     assert_eq!(reply.header("got-x-forwarded-client-cert"), None);
     assert_eq!(reply.header("got-x-request-id").unwrap().len(), 36);
 }

@@ -109,7 +109,7 @@ async fn silent_stream_is_ended() {
         routes("web", r#"[{ match: { prefix: "/" }, route: { cluster: backend, timeout: 0s } }]"#),
     ]);
     let reply = Client::connect(proxy.listen("web")).await.get("/").await;
-    assert_eq!((reply.status, reply.text()), (StatusCode::REQUEST_TIMEOUT, "stream timeout"));
+    assert_eq!((reply.status, reply.text()), (StatusCode::GATEWAY_TIMEOUT, "stream timeout"));
 }
 
 #[tokio::test]
