@@ -7,6 +7,7 @@
 
 mod bench;
 mod bpf;
+mod conformance;
 mod demo;
 mod fuzz;
 mod graph;
@@ -49,6 +50,9 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Measure: the proxy beside its peers.
     Bench(bench::Options),
+    /// Hold the product against others: the same configuration and requests for our proxy and Envoy.
+    #[command(subcommand)]
+    Conformance(conformance::Suite),
     /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
     Demo(demo::Options),
     /// Break things while traffic goes on, for as long as you like; as root.
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Conformance(suite) => conformance::run(&suite),
         Task::Demo(options) => demo::run(&options),
         Task::Soak(options) => soak::run(&options),
     };

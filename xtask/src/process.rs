@@ -49,7 +49,13 @@ pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitStatus> {
 
 /// Prints the command, runs it, and fails when it does.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = status(command)?;
+    println!("$ {}", shown(command));
+    quiet_run(command)
+}
+
+/// Runs it without a word, and fails when it does.
+pub(crate) fn quiet_run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
     }

@@ -76,6 +76,12 @@ const NEEDS: &[Need] = &[
         install: || tools::DENY.install(),
         for_tests_only: true,
     },
+    Need {
+        what: "Envoy, to compare with",
+        is_there: || tools::envoy().is_some(),
+        install: || tools::ENVOY.install(),
+        for_tests_only: true,
+    },
 ];
 
 /// Installs, or says, what is missing.

@@ -20,6 +20,16 @@ impl Tally {
         Self { passed: u32::from(passed), failed: u32::from(!passed), skipped: 0 }
     }
 
+    /// Reads the last line of a suite.
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let mut numbers = line.split(", ").zip([" passed", " failed", " skipped"]);
+        let mut next = || {
+            let (part, word) = numbers.next()?;
+            part.strip_suffix(word)?.parse().ok()
+        };
+        Some(Self { passed: next()?, failed: next()?, skipped: next()? })
+    }
+
     /// Skipped tests, said loudly.
     pub(crate) fn skip(count: u32, what: &str, why: &str) -> Self {
         println!("SKIPPED: {what}: {why}");
@@ -67,5 +77,18 @@ impl Suite {
         println!("{} took {:.1} s", self.name, took.as_secs_f32());
         println!("{tally}");
         tally
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn a_total_is_read_as_it_is_written() {
+        let tally = Tally { passed: 12, failed: 3, skipped: 1 };
+        assert_eq!(Tally::parse(&tally.to_string()), Some(tally));
+        assert_eq!(Tally::parse("12 passed, 3 failed"), None);
+        assert_eq!(Tally::parse("ok, and more"), None);
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::suite::{Suite, Tally};
 use crate::toolchain::Toolchain;
-use crate::{bpf, fuzz, lint, process, tools};
+use crate::{bpf, conformance, fuzz, lint, process, tools};
 
 /// Options of `test`.
 #[derive(Debug, Args)]
@@ -35,6 +35,8 @@ enum Name {
     Lint,
     /// Unit, property and golden tests.
     Unit,
+    /// Our proxy beside Envoy: needs the binary that `cargo xtask setup` gets.
+    Differential,
     /// Packet and namespace tests: need root.
     Kernel,
     /// Every fuzz target for half a minute.
@@ -44,6 +46,7 @@ enum Name {
 /// Budgets in minutes on two cores, a warm build cache assumed.
 const LINT: Suite = Suite { name: "lint", budget_minutes: 8 };
 const UNIT: Suite = Suite { name: "unit", budget_minutes: 12 };
+const DIFFERENTIAL: Suite = Suite { name: "differential", budget_minutes: 6 };
 const KERNEL: Suite = Suite { name: "kernel", budget_minutes: 16 };
 const FUZZ: Suite = Suite { name: "fuzz", budget_minutes: 12 };
 
@@ -55,9 +58,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let wants = |name| options.suites.is_empty() || options.suites.contains(&name);
     // On a machine without a build cache the budgets of CI hold, not those of a suite.
     let warm = reports().is_dir();
-    let suites: [(Name, Suite, Body); 4] = [
+    let suites: [(Name, Suite, Body); 5] = [
         (Name::Lint, LINT, lint::run),
         (Name::Unit, UNIT, unit),
+        (Name::Differential, DIFFERENTIAL, conformance::differential),
         (Name::Kernel, KERNEL, kernel),
         (Name::Fuzz, FUZZ, fuzz::suite),
     ];
@@ -66,11 +70,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     for (name, suite, body) in suites {
         if wants(name) {
             let tally = suite.run(warm, body);
-            report.push_str(&format!("{:<8} {tally}\n", suite.name));
+            report.push_str(&format!("{:<12} {tally}\n", suite.name));
             total += tally;
         }
     }
-    report.push_str(&format!("{:<8} {total}\n", "all"));
+    report.push_str(&format!("{:<12} {total}\n", "all"));
     if options.report {
         fs::write(process::root().join(REPORT), report).with_context(|| format!("cannot write {REPORT}"))?;
     }
@@ -112,6 +116,10 @@ fn nextest() -> anyhow::Result<Command> {
     // Called by its path: what is in the cache is not on the path of programs.
     let mut command = process::cargo_program(&program.to_string_lossy());
     command.arg("nextest");
+    // Tests with a real Envoy run where it is at hand, and say that they are skipped where it is not.
+    if let Some(envoy) = tools::envoy() {
+        command.env(tools::ENVOY_VARIABLE, envoy);
+    }
     Ok(command)
 }
 

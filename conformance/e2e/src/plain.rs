@@ -108,6 +108,15 @@ impl PlainStack {
 
     /// Starts the agent and waits until its socket answers.
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
+        self.start(&[])
+    }
+
+    /// Starts the agent without a proxy, for whoever serves in its place.
+    pub fn start_agent_alone(&mut self) -> anyhow::Result<()> {
+        self.start(&["--start-proxy", "false"])
+    }
+
+    fn start(&mut self, more: &[&str]) -> anyhow::Result<()> {
         let run_dir = self.run_dir();
         fs::create_dir_all(&run_dir)?;
         let log = File::options().create(true).append(true).open(run_dir.join("agent.log"))?;
@@ -116,7 +125,7 @@ impl PlainStack {
         command.args(["--redirect", "off", "--http-port", &self.http.port().to_string()]);
         command.args(["--https-port", &self.https.port().to_string()]);
         command.arg("--proxy-binary").arg(self.options.programs.join("l7proxy"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.args(more).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut agent = Guard::start(&mut command).context("cannot start the agent")?;
         let answered = wait::until("the agent's socket answers", READY_WITHIN, || {
             if let Some(status) = agent.ended() {

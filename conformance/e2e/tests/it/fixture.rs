@@ -98,20 +98,25 @@ pub(crate) fn plain() -> PlainStack {
 
 /// The same, with something done before the agent starts.
 pub(crate) fn plain_with(before: impl FnOnce(&PlainStack)) -> PlainStack {
-    let options = PlainOptions {
-        programs: programs(),
-        manifests: quickstart(),
-        folder: std::env::temp_dir().join(name()),
-        pods: 3,
-        http_port: 0,
-        https_port: 0,
-    };
-    let mut stack = PlainStack::create(options).expect("backends can listen");
+    let mut stack = plain_stack(0, 0);
     let certificate = Certificate::for_hosts(&["shop.example.com"]).expect("a certificate");
     stack.write_manifest("15-secret.yaml", &certificate.secret("shop", "shop-tls")).expect("a Secret");
     before(&stack);
     stack.start_agent().expect("the agent starts");
     stack
+}
+
+/// The quickstart on plain listeners of these ports, nothing started but its backends; without its Secret.
+pub(crate) fn plain_stack(http_port: u16, https_port: u16) -> PlainStack {
+    let options = PlainOptions {
+        programs: programs(),
+        manifests: quickstart(),
+        folder: std::env::temp_dir().join(name()),
+        pods: 3,
+        http_port,
+        https_port,
+    };
+    PlainStack::create(options).expect("backends can listen")
 }
 
 /// TLS to shop.example.com.

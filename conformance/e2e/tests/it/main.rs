@@ -3,6 +3,7 @@
 mod bad_input;
 mod command_line;
 mod edits;
+mod envoy;
 mod faults;
 mod fixture;
 mod port_clash;
