@@ -48,7 +48,7 @@ enum Task {
     Test(test::Options),
     /// Feed hostile bytes to what reads them: libFuzzer over every target, or some.
     Fuzz(fuzz::Options),
-    /// Measure: the proxy beside its peers.
+    /// Measure: the proxy beside its peers, kernel programs beside empty ones.
     Bench(bench::Options),
     /// Hold the product against others: the same configuration and requests for our proxy and Envoy.
     #[command(subcommand)]
