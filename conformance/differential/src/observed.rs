@@ -54,11 +54,14 @@ pub(crate) struct Seen {
     pub(crate) trailers: Headers,
 }
 
+/// Whether a value looks as it should.
+type IsShape = fn(&str) -> bool;
+
 /// Headers that two runs of one proxy do not answer alike: replaced by their shape. The whole list:
 /// - `date`: the time of day
 /// - `x-request-id`: a random UUID
 /// - `x-envoy-upstream-service-time`: milliseconds
-const VOLATILE: [(&str, fn(&str) -> bool, &str); 3] = [
+const VOLATILE: [(&str, IsShape, &str); 3] = [
     ("date", is_date, "<date>"),
     ("x-request-id", is_uuid, "<uuid>"),
     ("x-envoy-upstream-service-time", is_number, "<milliseconds>"),
