@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::process;
+use crate::{process, tools};
 
 /// Options of `bench proxy`.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         }
     }
     if wanted("envoy")
-        && let Some(path) = std::env::var_os("MILLRACE_ENVOY").map(PathBuf::from)
+        && let Some(path) = tools::envoy()
     {
         bench.arg("--envoy").arg(path);
     }
