@@ -19,9 +19,11 @@ const ROUND: Duration = Duration::from_secs(6);
 
 pub(super) fn full(rig: &Rig, length: Length) -> anyhow::Result<String> {
     let rounds = length.rounds(2, ROUND);
-    let mut world = World::create(rig, &[])?;
+    let world = World::create(rig, &[])?;
     fs::create_dir_all(world.stack.run_dir())?;
     let disk = SmallDisk::mount(&world.stack.run_dir())?;
+    // Goes before the disk does: the proxy is stopped through a socket that lies there.
+    let mut world = world;
     world.stack.start_agent()?;
     world.stack.wait_ready()?;
     let traffic = world.traffic()?;
