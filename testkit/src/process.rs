@@ -1,11 +1,14 @@
-//! Child processes that end with their guard.
+//! Child processes that end with their guard, and processes that stand still.
 
 use std::io;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::wait;
 
 /// A child that gets SIGTERM when the guard is dropped, and SIGKILL when it has not ended two seconds later.
 #[derive(Debug)]
@@ -61,4 +64,24 @@ impl Drop for Guard {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Stops a process, and waits until each of its threads has stopped.
+///
+/// The kernel stops a process by way of one of its threads, which has to get its turn first: until then the
+/// others go on, on a busy machine for milliseconds.
+///
+/// # Errors
+/// It does not run, or does not stop within two seconds.
+pub fn stand_still(process: u32) -> anyhow::Result<()> {
+    kill(Pid::from_raw(i32::try_from(process)?), Signal::SIGSTOP)?;
+    wait::until("each thread stops", Duration::from_secs(2), || {
+        let threads = format!("/proc/{process}/task");
+        for thread in std::fs::read_dir(&threads).with_context(|| format!("cannot read {threads}"))? {
+            let status = std::fs::read_to_string(thread?.path().join("status"))?;
+            let state = status.lines().find_map(|line| line.strip_prefix("State:")).context("no state")?;
+            ensure!(state.trim_start().starts_with('T'), "a thread of process {process} is in state {state}");
+        }
+        Ok(())
+    })
 }

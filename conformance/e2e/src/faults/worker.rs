@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mesh_testkit::http::{Connection, Speak};
+use mesh_testkit::process::stand_still;
 use mesh_testkit::wait;
 use rustix::process::{Pid, Signal};
 
@@ -58,7 +59,7 @@ pub(super) fn killed_under_traffic(rig: &Rig, length: Length) -> anyhow::Result<
 /// Connections that arrive while the worker stands still wait in the listening sockets, and are answered by
 /// its successor.
 fn answer_those_that_wait(world: &World, worker: Pid) -> anyhow::Result<()> {
-    signal(worker, Signal::STOP)?;
+    stand_still(worker.as_raw_pid().unsigned_abs())?;
     let to = world.catalog().to;
     let waiting: Vec<_> = (0..WAITING).map(|_| world.stack.pod(2).connect(to)).collect::<Result<_, _>>()?;
     signal(worker, Signal::KILL)?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::config::{ControlPlane, free_address, site};
-use crate::harness::{Proxy, kill, poll};
+use crate::harness::{Proxy, kill, poll, proc_status};
 use crate::http::{Connection, get};
 
 fn body(address: std::net::SocketAddr) -> String {
@@ -50,6 +50,8 @@ fn connections_made_while_no_worker_lives_are_answered() {
 
     // A starter that stands still cannot start another worker.
     proxy.signal(Signal::STOP);
+    let stopped = || proc_status(proxy.pid(), "State").filter(|state| state.starts_with('T'));
+    assert!(poll(stopped).is_some());
     kill(worker.pid, Signal::KILL);
     assert!(poll(|| (!crate::harness::is_alive(worker.pid)).then_some(())).is_some());
     let mut waiting: Vec<Connection> = (0..20).map(|_| Connection::open(listen).unwrap()).collect();
