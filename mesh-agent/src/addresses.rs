@@ -3,14 +3,16 @@
 //! Which address an object has depends on who came before it. Without this file a new agent would give the
 //! addresses anew, and a client that knows one would find another object behind it, or nobody.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufReader};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use mesh_model::address::AddressAssignments;
 use mesh_model::{NamespacedName, ObjectKey};
 use serde::{Deserialize, Serialize};
+
+use crate::run_dir;
 
 /// The file, and what it holds.
 #[derive(Debug)]
@@ -78,14 +80,13 @@ impl KeptAddresses {
                 addresses: addresses.clone(),
             })
             .collect();
-        let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec_pretty(&entries)?)?;
-        fs::rename(&new, &self.path)
+        run_dir::replace(&self.path, &serde_json::to_vec_pretty(&entries)?)
     }
 }
 
 fn read(path: &std::path::Path) -> io::Result<AddressAssignments> {
-    let entries: Vec<Entry> = serde_json::from_slice(&fs::read(path)?)?;
+    let file = run_dir::open(path, File::options().read(true))?;
+    let entries: Vec<Entry> = serde_json::from_reader(BufReader::new(file))?;
     let given = entries.into_iter().map(|entry| {
         let name = NamespacedName { namespace: entry.namespace, name: entry.name };
         (ObjectKey::new(entry.group, entry.kind, name), entry.addresses)

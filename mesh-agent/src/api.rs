@@ -3,8 +3,6 @@
 //! An answer other than 200 is `{"error": "..."}`: 404 for what is not there, 503 for a part that this agent
 //! does not have or that does not answer, 400 for a question that is none.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,27 +14,19 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use futures_util::{StreamExt, stream};
+use mesh_xds::server::{SocketFile, bind};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
 
 use crate::events::Event;
 use crate::view::{Refusal, View};
 
 type Shared = State<Arc<View>>;
 
-/// Binds the socket, in the place of one that a dead agent left, and serves it until the task is dropped.
-pub(crate) fn serve(socket: &Path, view: Arc<View>) -> anyhow::Result<()> {
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot replace {}", socket.display()));
-        }
-        _ => {}
-    }
-    let listener =
-        UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot protect {}", socket.display()))?;
+/// Binds the socket, in the place of one that a dead agent left, and serves it for as long as the runtime lives.
+/// The file goes when what is returned is dropped.
+pub(crate) fn serve(socket: &Path, view: Arc<View>) -> anyhow::Result<SocketFile> {
+    let (listener, file) = bind(socket, None).context("cannot serve the command line")?;
     let router = Router::new()
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
@@ -56,7 +46,7 @@ pub(crate) fn serve(socket: &Path, view: Arc<View>) -> anyhow::Result<()> {
             tracing::error!(%error, "the agent's socket is no longer served");
         }
     });
-    Ok(())
+    Ok(file)
 }
 
 async fn version() -> Json<Value> {
@@ -106,7 +96,10 @@ async fn map(State(view): Shared, UrlPath(map): UrlPath<String>) -> Response {
 }
 
 async fn proxy(State(view): Shared, UrlPath(what): UrlPath<String>) -> Response {
-    answer(view.proxy(&what).await)
+    match view.proxy(&what).await {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(refusal) => answer(Err(refusal)),
+    }
 }
 
 async fn tables(State(view): Shared) -> Response {

@@ -103,7 +103,8 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "LOW-HIGH", default_value = "10000-20000", value_parser = port_range)]
     pub(crate) proxy_ports: (u16, u16),
     /// First and last source port of connections that keep a pod's address. Outside of the pods'
-    /// `ip_local_port_range`; a change takes effect with the next start of the proxy.
+    /// `ip_local_port_range`. A proxy that runs keeps the ones it has: stop it (`l7proxy stop`) before the agent
+    /// is started with others.
     #[arg(long, value_name = "LOW-HIGH", default_value = "20000-32000", value_parser = port_range)]
     pub(crate) upstream_ports: (u16, u16),
     /// Ingress: whether plain HTTP on a host with TLS is redirected to HTTPS.

@@ -7,7 +7,7 @@ use mesh_l7proxy_wire::StarterStatus;
 use mesh_xds::server::{Connection, Rejection};
 use serde_json::json;
 
-use crate::events::{Happened, Kind};
+use crate::events::{Happened, Kind, Severity};
 use crate::health::{PartHealth, Problem};
 use crate::processes::serving;
 use crate::status::Transition;
@@ -75,12 +75,27 @@ pub(crate) fn conditions(transitions: &[Transition]) -> Vec<Happened> {
     limited(happened.collect(), "conditions changed; see the objects")
 }
 
+/// All of them, or, where they are too many, one event for each kind and severity among them.
 fn limited(happened: Vec<Happened>, what: &str) -> Vec<Happened> {
     if happened.len() <= LISTED {
         return happened;
     }
-    let count = happened.len();
-    vec![Happened::normal(Kind::ObjectsChanged, "", format!("{count} {what}")).with(json!({"count": count}))]
+    let mut counts: Vec<(Kind, Severity, usize)> = Vec::new();
+    for Happened { kind, severity, .. } in &happened {
+        match counts.iter_mut().find(|(of, with, _)| (of, with) == (kind, severity)) {
+            Some((_, _, count)) => *count += 1,
+            None => counts.push((*kind, *severity, 1)),
+        }
+    }
+    let summed = counts.into_iter().map(|(kind, severity, count)| {
+        let message = format!("{count} {what}");
+        let happened = match severity {
+            Severity::Warning => Happened::warning(kind, "", message),
+            Severity::Normal => Happened::normal(kind, "", message),
+        };
+        happened.with(json!({"count": count}))
+    });
+    summed.collect()
 }
 
 /// Parts whose state is another one.

@@ -24,8 +24,9 @@ use tokio::sync::watch;
 use wildmatch::WildMatch;
 
 use crate::args::{CleanupOptions, ServeOptions};
+use crate::entries::Entries;
 use crate::health::PartHealth;
-use crate::proxy::{ProxyProcess, by_thread};
+use crate::proxy::ProxyProcess;
 
 /// How often the proxy's sockets are looked at when nothing is heard: a proxy that starts anew has new ones.
 const LOOK: Duration = Duration::from_millis(500);
@@ -35,8 +36,8 @@ pub(crate) struct Datapath {
     plan: DatapathPlan,
     features: KernelFeatures,
     proxy: ProxyProcess,
-    /// Loopback port of each proxy thread.
-    ports: Vec<u16>,
+    /// Where each proxy thread listens.
+    entries: Entries,
     devices: Vec<WildMatch>,
     pod_devices: Vec<WildMatch>,
     /// Held for a few system calls by whoever changes or reads the kernel's state; never across an await.
@@ -45,7 +46,8 @@ pub(crate) struct Datapath {
 
 struct State {
     loaded: Loaded,
-    attached: BTreeSet<String>,
+    /// By index, because a name may come back on another device.
+    attached: BTreeSet<(u32, String)>,
     /// Inodes of the sockets that the programs know.
     sockets: Vec<u64>,
     trouble: Option<String>,
@@ -56,7 +58,7 @@ impl Datapath {
     pub(crate) fn start(
         options: &ServeOptions,
         proxy: ProxyProcess,
-        ports: Vec<u16>,
+        entries: Entries,
     ) -> anyhow::Result<Self> {
         let features = match &options.kernel_features {
             Some(file) => KernelFeatures::from_file(file).context("--kernel-features")?,
@@ -75,7 +77,7 @@ impl Datapath {
             )
         })?;
         tracing::info!("datapath plan:\n{plan}");
-        let (low, high) = options.upstream_ports;
+        let (low, high) = proxy.upstream_ports;
         let constants = Constants {
             upstream_port_low: low.into(),
             upstream_port_high: high.into(),
@@ -88,7 +90,7 @@ impl Datapath {
             plan,
             features,
             proxy,
-            ports,
+            entries,
             devices: patterns(&options.devices),
             pod_devices: patterns(&options.pod_devices),
             state: Mutex::new(State {
@@ -109,7 +111,7 @@ impl Datapath {
     /// Health, for people.
     pub(crate) fn health(&self) -> PartHealth {
         let state = self.lock();
-        let devices: Vec<&str> = state.attached.iter().map(String::as_str).collect();
+        let devices: Vec<&str> = state.attached.iter().map(|(_, name)| name.as_str()).collect();
         if let Some(trouble) = &state.trouble {
             return PartHealth::degraded("datapath", trouble.clone(), "it is tried again every half second");
         }
@@ -117,12 +119,13 @@ impl Datapath {
             let fix = "set --devices and --pod-devices to the names of this node's devices";
             return PartHealth::degraded("datapath", "no device is attached", fix);
         }
-        let threads = state.sockets.len() / 2;
-        if threads == 0 {
+        let threads = self.entries.ports.len();
+        if state.sockets.is_empty() {
             let detail = "the proxy has not opened its sockets yet";
             return PartHealth::degraded("datapath", detail, "see proxy.log in the run directory");
         }
-        PartHealth::ok("datapath", format!("on {}; {threads} proxy threads", devices.join(", ")))
+        let families = if self.entries.ipv6 { "" } else { "; IPv4 alone: this node has no IPv6" };
+        PartHealth::ok("datapath", format!("on {}; {threads} proxy threads{families}", devices.join(", ")))
     }
 
     /// What the kernel can, what was chosen, and why.
@@ -137,7 +140,7 @@ impl Datapath {
         json!({
             "plan": self.plan,
             "kernel": self.features,
-            "devices": state.attached,
+            "devices": state.attached.iter().map(|(_, name)| name).collect::<Vec<_>>(),
             "verifiedInstructions": instructions,
         })
     }
@@ -152,17 +155,17 @@ impl Datapath {
         &self.plan.pin_root
     }
 
-    /// Brings devices, addresses and sockets up to date. Blocks for some system calls, and for the starter's
-    /// answer.
+    /// Brings devices, addresses and sockets up to date, each as far as it can be. Blocks for some system calls,
+    /// and for the starter's answer.
     fn bring_up_to_date(&self, node: &NodeState) {
-        // Asked before the lock is taken: whoever looks at the datapath does not wait for the starter.
-        let listeners = self.proxy.redirect_sockets().unwrap_or_default();
+        let mut troubles = self.attach_devices(&mut self.lock(), node);
+        troubles.extend(write_node_addresses(&mut self.lock().loaded, node).err());
+        // Asked without the lock: whoever looks at the datapath does not wait for the starter.
+        let listeners = self.proxy.listeners().unwrap_or_default();
         let mut state = self.lock();
-        let outcome = self
-            .attach_devices(&mut state, node)
-            .and_then(|()| write_node_addresses(&mut state.loaded, node))
-            .and_then(|()| self.take_sockets(&mut state, listeners));
-        let trouble = outcome.err().map(|error| format!("{error:#}"));
+        troubles.extend(self.take_sockets(&mut state, listeners).err());
+        let troubles: Vec<String> = troubles.iter().map(|trouble| format!("{trouble:#}")).collect();
+        let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
         if trouble != state.trouble
             && let Some(trouble) = &trouble
         {
@@ -171,23 +174,32 @@ impl Datapath {
         state.trouble = trouble;
     }
 
-    fn attach_devices(&self, state: &mut State, node: &NodeState) -> anyhow::Result<()> {
+    /// What could not be attached holds back nothing else.
+    fn attach_devices(&self, state: &mut State, node: &NodeState) -> Vec<anyhow::Error> {
         let wanted: Vec<&Link> = node.links.values().filter(|link| self.is_wanted(link)).collect();
-        let names: BTreeSet<String> = wanted.iter().map(|link| link.name.clone()).collect();
-        if names == state.attached {
-            return Ok(());
+        let identities: BTreeSet<(u32, String)> =
+            wanted.iter().map(|link| (link.index, link.name.clone())).collect();
+        if identities == state.attached {
+            return Vec::new();
         }
+        state.attached.retain(|identity| identities.contains(identity));
+        let mut troubles: Vec<anyhow::Error> = Vec::new();
         for link in wanted {
-            if !state.attached.contains(&link.name) {
-                let kind = self.kind_of(link);
-                state.loaded.attach(&Device { name: link.name.clone(), kind })?;
-                state.attached.insert(link.name.clone());
-                tracing::info!(device = %link.name, "device attached");
+            let identity = (link.index, link.name.clone());
+            if state.attached.contains(&identity) {
+                continue;
+            }
+            let device = Device { name: link.name.clone(), kind: self.kind_of(link) };
+            match state.loaded.attach(&device) {
+                Ok(()) => {
+                    state.attached.insert(identity);
+                    tracing::info!(device = %link.name, "device attached");
+                }
+                Err(error) => troubles.push(error.into()),
             }
         }
-        state.attached = names;
-        state.loaded.forget_missing_devices()?;
-        Ok(())
+        troubles.extend(state.loaded.forget_missing_devices().err().map(Into::into));
+        troubles
     }
 
     /// A pod's device, or one towards the outside.
@@ -210,21 +222,19 @@ impl Datapath {
     /// Gives the programs the proxy's sockets, once all threads have theirs. Without a proxy the sockets in
     /// the map are gone with it; nothing has to be taken out.
     fn take_sockets(&self, state: &mut State, listeners: Vec<OpenListener>) -> anyhow::Result<()> {
-        let sockets = by_thread(listeners, &self.ports);
-        if sockets.len() < self.ports.len() * 2 {
-            return Ok(());
-        }
+        let Some(sockets) = self.entries.complete(listeners) else { return Ok(()) };
         let inodes: Vec<u64> = sockets
             .iter()
-            .map(|(_, socket)| rustix::fs::fstat(socket).map(|stat| stat.st_ino))
+            .flat_map(|thread| std::iter::once(&thread.v4).chain(&thread.v6))
+            .map(|socket| rustix::fs::fstat(socket).map(|stat| stat.st_ino))
             .collect::<Result<_, _>>()
             .context("cannot look at the proxy's sockets")?;
         if inodes == state.sockets {
             return Ok(());
         }
         let pairs: Vec<ListenerPair<'_>> = sockets
-            .chunks_exact(2)
-            .map(|pair| ListenerPair { v4: pair[0].1.as_fd(), v6: pair[1].1.as_fd() })
+            .iter()
+            .map(|thread| ListenerPair { v4: thread.v4.as_fd(), v6: thread.v6.as_ref().map(AsFd::as_fd) })
             .collect();
         state
             .loaded

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use mesh_k8s_api::{Kind, Object};
-use mesh_model::l7::{Action, PathMatch, PathRewrite, RouteMatch, ValueMatch};
+use mesh_model::l7::{Action, HeaderMutation, PathMatch, PathRewrite, RouteMatch, ValueMatch};
 use mesh_model::service::{ServiceIndex, ServicePortKey};
 use mesh_model::{NamespacedName, ObjectKey};
 use mesh_xds::resolve::{Binding, EffectiveListener, EffectiveRoute};
+use mesh_xds_proto::redact;
 use serde_json::{Value, json};
 
 use crate::derive::Derived;
@@ -91,8 +92,8 @@ impl RouteOf<'_> {
             "host": self.host,
             "match": match_text(&self.route.matches),
             "action": action_text(&rule.action),
-            "requestHeaders": rule.request_headers,
-            "responseHeaders": rule.response_headers,
+            "requestHeaders": shown_headers(&rule.request_headers),
+            "responseHeaders": shown_headers(&rule.response_headers),
             "from": rule.origin.field,
         })
     }
@@ -104,6 +105,17 @@ impl RouteOf<'_> {
         };
         forward.into_iter().flat_map(|forward| &forward.backends).filter_map(|b| b.backend.as_ref())
     }
+}
+
+/// Changes to headers, credentials hidden as in a dump of the proxy's resources.
+fn shown_headers(changes: &HeaderMutation) -> HeaderMutation {
+    let mut shown = changes.clone();
+    for (name, value) in shown.set.iter_mut().chain(&mut shown.add) {
+        if redact::is_credential(name) {
+            redact::REDACTED.clone_into(value);
+        }
+    }
+    shown
 }
 
 /// All routes with where they are.

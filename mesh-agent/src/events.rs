@@ -97,8 +97,8 @@ pub(crate) struct Event {
 /// What happened, not yet with its number and time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Happened {
-    kind: Kind,
-    severity: Severity,
+    pub(crate) kind: Kind,
+    pub(crate) severity: Severity,
     subject: String,
     message: String,
     details: Value,

@@ -18,7 +18,7 @@ pub(crate) fn quickstart() -> State {
     let config = DeriveConfig {
         ingress: mesh_ingress::Config::default(),
         gateway: mesh_gateway_api::Config::default(),
-        resolve: ResolveConfig::Redirect { thread_ports: vec![(10000, 10000)] },
+        resolve: ResolveConfig::Redirect { thread_ports: vec![(10000, Some(10000))] },
         lower: LowerConfig::default(),
         fixed_addresses: Vec::new(),
     };

@@ -8,6 +8,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::run_dir;
+
 /// A log of so many bytes is emptied; with its copy it takes twice as much at most, and what is written between
 /// two looks.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -21,7 +23,7 @@ pub(crate) const ACCESS_LOG: &str = "access.log";
 
 /// Opens a log for the proxy to append to.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
+    run_dir::open(path, File::options().create(true).append(true))
 }
 
 /// Looks after both logs until it is dropped.
@@ -47,7 +49,7 @@ pub(crate) async fn keep_small(run_dir: PathBuf) {
 /// Empties a log that has reached `largest` bytes; true when it did. Lines written between the last byte that
 /// is copied and the emptying are lost, which is a few microseconds' worth.
 fn rotate(path: &Path, largest: u64) -> io::Result<bool> {
-    let mut log = match File::options().read(true).write(true).open(path) {
+    let mut log = match run_dir::open(path, File::options().read(true).write(true)) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -69,7 +71,7 @@ fn rotate(path: &Path, largest: u64) -> io::Result<bool> {
 
 /// Copies a log from an offset on, and what is written to it meanwhile.
 fn copy_end(log: &mut File, from: u64, to: &Path) -> io::Result<()> {
-    let mut copy = File::create(to)?;
+    let mut copy = run_dir::create(to)?;
     log.seek(SeekFrom::Start(from))?;
     io::copy(&mut log.take(LARGEST * 2), &mut copy).map(drop)
 }

@@ -15,6 +15,7 @@ mod control;
 mod datapath;
 mod derive;
 mod describe;
+mod entries;
 mod events;
 #[cfg(test)]
 mod fixture;
@@ -24,6 +25,7 @@ mod objects;
 mod processes;
 mod programmed;
 mod proxy;
+mod run_dir;
 mod serve;
 mod services;
 mod status;

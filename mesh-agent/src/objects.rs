@@ -49,13 +49,19 @@ fn with_facts<T: Resource>(stored: &Stored<T>, mut document: Value) -> Value {
 }
 
 fn redacted(stored: &Stored<Secret>) -> Value {
+    let is_tls = stored.object.type_ == "kubernetes.io/tls";
     let data: Map<String, Value> = stored
         .object
         .data
         .iter()
         .map(|(key, value)| {
-            let (bytes, fingerprint) = (value.expose().len(), value.fingerprint());
-            (key.clone(), json!(format!("[redacted] {bytes} bytes, sha256 {fingerprint}")))
+            // A hash of a guessable word is the word: keys and certificates alone are beyond guessing.
+            let is_guessable = !(is_tls && matches!(key.as_str(), "tls.crt" | "tls.key"));
+            let shown = match is_guessable {
+                true => "[redacted]".to_owned(),
+                false => format!("[redacted] sha256 {}", value.fingerprint()),
+            };
+            (key.clone(), json!(shown))
         })
         .collect();
     let metadata = serde_json::to_value(&stored.object.metadata).unwrap_or_default();
@@ -79,10 +85,23 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_a_secret_are_never_shown() {
+    fn the_values_of_a_secret_are_never_shown_nor_what_they_could_be_guessed_from() {
+        let (opaque, tls) = (shown("Opaque"), shown("kubernetes.io/tls"));
+        for shown in [&opaque, &tls] {
+            assert!(!shown.to_string().contains("canary"), "{shown}");
+            assert_eq!(shown["data"]["password"], "[redacted]");
+        }
+        assert_eq!(opaque["data"]["tls.key"], "[redacted]");
+        // Two keys can be told apart.
+        let key = tls["data"]["tls.key"].as_str().expect("text");
+        assert!(key.starts_with("[redacted] sha256 ") && key.len() > 30, "{key}");
+    }
+
+    fn shown(kind: &str) -> serde_json::Value {
         let wire: WireSecret = serde_json::from_value(json!({
             "metadata": {"name": "keys", "namespace": "shop"},
-            "stringData": {"tls.key": "canary-77"},
+            "type": kind,
+            "stringData": {"tls.key": "canary-77", "password": "canary-78"},
         }))
         .expect("a Secret");
         let stored = Stored {
@@ -92,9 +111,6 @@ mod tests {
             generation: 1,
             created_ms: 0,
         };
-        let shown = document(&Object::Secret(Arc::new(stored))).to_string();
-        assert!(!shown.contains("canary"), "{shown}");
-        assert!(shown.contains("[redacted] 9 bytes, sha256 "), "{shown}");
-        assert!(shown.contains("tls.key"));
+        document(&Object::Secret(Arc::new(stored)))
     }
 }

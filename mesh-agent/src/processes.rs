@@ -42,7 +42,7 @@ pub(crate) fn health(status: Option<&StarterStatus>) -> PartHealth {
         return PartHealth::degraded(
             NAME,
             "no starter answers",
-            "see agent.log and proxy.log; `l7proxy starter` is started by the agent unless --start-proxy=false",
+            "see what the agent logged, and proxy.log in the run directory; `l7proxy starter` is started by the agent unless --start-proxy=false",
         );
     };
     let Some(worker) = serving(status) else {
@@ -78,6 +78,7 @@ mod tests {
             pid: 6,
             uptime_s: 1,
             worker_threads: 1,
+            upstream_ports: None,
             workers: vec![worker],
             restarts: 2,
             last_exit: Some("signal 9".to_owned()),

@@ -1,7 +1,5 @@
 //! The proxy as a process: found by its socket and adopted, or started.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,8 +9,6 @@ use mesh_l7proxy_wire::{OpenListener, StarterClient};
 
 use crate::logs;
 
-/// Name of the listener that redirected connections arrive on.
-pub(crate) const REDIRECT_LISTENER: &str = "redirect";
 /// How long a starter may take until its socket answers.
 const START_WITHIN: Duration = Duration::from_secs(5);
 
@@ -76,13 +72,24 @@ impl ProxyProcess {
         Ok(Started::New)
     }
 
-    /// The open listeners of the redirect listener, by thread: IPv4 and IPv6. Empty when the proxy has not
-    /// opened them yet.
-    pub(crate) fn redirect_sockets(&self) -> anyhow::Result<Vec<OpenListener>> {
-        let mut client = StarterClient::connect(&self.socket())?;
-        let mut listeners = client.listeners()?;
-        listeners.retain(|open| open.info.spec.name == REDIRECT_LISTENER);
-        Ok(listeners)
+    /// All open listeners.
+    pub(crate) fn listeners(&self) -> anyhow::Result<Vec<OpenListener>> {
+        Ok(StarterClient::connect(&self.socket())?.listeners()?)
+    }
+
+    /// Takes over the source ports of a proxy that runs already: it goes on borrowing those, so the kernel
+    /// programs must know those.
+    pub(crate) fn keep_upstream_ports(&mut self) {
+        let asked = StarterClient::connect(&self.socket()).and_then(|mut client| client.status());
+        let Some(ports) = asked.ok().and_then(|status| status.upstream_ports) else { return };
+        if ports != self.upstream_ports {
+            let (low, high) = ports;
+            tracing::warn!(
+                "the proxy that runs uses the source ports {low}-{high} and keeps them: for those of \
+                 --upstream-ports, stop it (`l7proxy stop`) and start the agent again"
+            );
+            self.upstream_ports = ports;
+        }
     }
 }
 
@@ -93,52 +100,4 @@ pub(crate) enum Started {
     Adopted,
     /// It was started now.
     New,
-}
-
-/// The loopback port of each proxy thread, the same for IPv4 and IPv6.
-///
-/// A running proxy keeps the ports it has, so that an agent's restart changes nothing; otherwise the
-/// first ports of `range` that are free in both families.
-pub(crate) fn redirect_ports(socket: &Path, threads: u16, range: (u16, u16)) -> anyhow::Result<Vec<u16>> {
-    if let Ok(mut client) = StarterClient::connect(socket) {
-        let mut ports: Vec<u16> = client
-            .listeners()?
-            .iter()
-            .filter(|open| open.info.spec.name == REDIRECT_LISTENER && open.info.local.is_ipv4())
-            .map(|open| open.info.local.port())
-            .collect();
-        ports.sort_unstable();
-        if ports.len() == usize::from(threads) {
-            return Ok(ports);
-        }
-    }
-    let free = (range.0..=range.1).filter(|port| is_free(*port));
-    let ports: Vec<u16> = free.take(usize::from(threads)).collect();
-    if ports.len() < usize::from(threads) {
-        bail!("no {threads} free loopback ports in {}-{}: widen --proxy-ports", range.0, range.1);
-    }
-    Ok(ports)
-}
-
-/// Free in both families; an IPv6 that is switched off does not count against it.
-fn is_free(port: u16) -> bool {
-    let v4 = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let v6 = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
-    let in_use = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
-    v4.is_ok() && v6.as_ref().err().is_none_or(|error| !in_use(error))
-}
-
-/// The sockets of the redirect listener with the index each has in the kernel's socket map, sorted by it: two
-/// for each thread, IPv4 first.
-pub(crate) fn by_thread(listeners: Vec<OpenListener>, ports: &[u16]) -> Vec<(u32, OwnedFd)> {
-    let mut indexed = Vec::new();
-    for open in listeners {
-        let local = open.info.local;
-        let Some(thread) = ports.iter().position(|port| *port == local.port()) else { continue };
-        let family = u32::from(local.is_ipv6());
-        let thread = u32::try_from(thread).expect("threads are counted in 16 bits");
-        indexed.extend(open.sockets.into_iter().take(1).map(|socket| (thread * 2 + family, socket)));
-    }
-    indexed.sort_by_key(|(index, _)| *index);
-    indexed
 }

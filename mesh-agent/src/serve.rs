@@ -1,12 +1,10 @@
 //! Starting the parts, each in one place.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_control_node::{Netlink, NetlinkTarget, NodeState, RedirectRouting, observe};
 use mesh_tables::{Database, Reconciler, ReconcilerConfig};
@@ -21,10 +19,11 @@ use crate::args::{LoadBalancerMode, Redirect, ServeOptions};
 use crate::control::{Control, FILLED_BY_CONTROL, Kernel};
 use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
+use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
-use crate::proxy::{ProxyProcess, Started, redirect_ports};
+use crate::proxy::{ProxyProcess, Started};
 use crate::view::{State, View};
-use crate::{api, datapath, logs, processes};
+use crate::{api, datapath, logs, processes, run_dir};
 
 /// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
 pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -34,13 +33,16 @@ pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run(options))
+    let outcome = runtime.block_on(run(options));
+    // A starter that hangs keeps who asked it waiting; that is no reason to stay.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
 }
 
 async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let started = Instant::now();
     let run_dir = &options.roots.run_dir;
-    make_run_dir(run_dir)?;
+    run_dir::make(run_dir)?;
     let is_root = rustix::process::geteuid().is_root();
     let redirect = match options.redirect {
         Redirect::On => true,
@@ -51,7 +53,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(64) as u16),
     };
-    let proxy = ProxyProcess {
+    let mut proxy = ProxyProcess {
         binary: proxy_binary(options)?,
         run_dir: run_dir.clone(),
         threads,
@@ -59,15 +61,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         user: is_root.then_some(options.proxy_user),
     };
 
-    let ports = match redirect {
-        true => redirect_ports(&proxy.socket(), threads, options.proxy_ports)?,
-        false => Vec::new(),
-    };
-    let datapath = match redirect {
-        true => Some(Arc::new(Datapath::start(options, proxy.clone(), ports.clone())?)),
-        false => None,
-    };
-
+    // First of all: a second agent with this run directory ends here, and has changed nothing.
     let cache = ResourceCache::default();
     let mut server_config = ServerConfig::new(run_dir.join("xds.sock"));
     if is_root {
@@ -80,6 +74,16 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let serving = tokio::spawn(server.run(async {
         let _ = server_stops.await;
     }));
+
+    proxy.keep_upstream_ports();
+    let entries = match redirect {
+        true => Entries::choose(&proxy.socket(), threads, options.proxy_ports)?,
+        false => Entries::default(),
+    };
+    let datapath = match redirect {
+        true => Some(Arc::new(Datapath::start(options, proxy.clone(), entries.clone())?)),
+        false => None,
+    };
 
     let manifests = options.manifests.clone().context("--manifests is required")?;
     let watcher = mesh_k8s_files::Watcher::start(manifests).context("cannot watch the manifests")?;
@@ -105,7 +109,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         events: EventLog::default(),
     });
     tell_start(&view);
-    api::serve(&run_dir.join("agent.sock"), view.clone())?;
+    let _api = api::serve(&run_dir.join("agent.sock"), view.clone())?;
     if let Some(datapath) = &datapath {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
@@ -114,7 +118,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
     let control = Control {
-        config: derive_config(options, &ports),
+        config: derive_config(options, &entries),
         folder: watcher.state(),
         node,
         addresses: KeptAddresses::read(run_dir.join("addresses.json")),
@@ -126,11 +130,12 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     };
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-    tokio::select! {
-        () = control.run() => tracing::warn!("the manifests are no longer watched"),
-        _ = terminate.recv() => tracing::info!("asked to stop; kernel and proxy serve on"),
-        _ = interrupt.recv() => tracing::info!("asked to stop; kernel and proxy serve on"),
-    }
+    let outcome = tokio::select! {
+        () = control.run() => Err(anyhow!("the manifests are no longer watched: see what was logged before")),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    tracing::info!("the agent ends; kernel and proxy serve on");
     // Whoever stops the agent may stop the proxy next.
     if let Some(keeper) = keeper {
         keeper.abort();
@@ -138,8 +143,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     logs.abort();
     let _ = stop_server.send(());
     let _ = serving.await;
-    let _ = fs::remove_file(run_dir.join("agent.sock"));
-    Ok(())
+    outcome
 }
 
 /// The first events: that the agent began, and the plan it follows.
@@ -176,12 +180,12 @@ fn start_kernel(database: &Arc<Database>, datapath: &Arc<Datapath>) -> anyhow::R
     Ok(Kernel { routing, frontends, routes, rules, frontend_reconciler, route_reconcilers })
 }
 
-fn derive_config(options: &ServeOptions, ports: &[u16]) -> DeriveConfig {
-    let resolve = if ports.is_empty() {
+fn derive_config(options: &ServeOptions, entries: &Entries) -> DeriveConfig {
+    let resolve = if entries.ports.is_empty() {
         let (http, https) = (options.plain(options.http_port), options.plain(options.https_port));
         ResolveConfig::Plain { http, https }
     } else {
-        ResolveConfig::Redirect { thread_ports: ports.iter().map(|port| (*port, *port)).collect() }
+        ResolveConfig::Redirect { thread_ports: entries.by_thread() }
     };
     DeriveConfig {
         ingress: mesh_ingress::Config {
@@ -196,19 +200,11 @@ fn derive_config(options: &ServeOptions, ports: &[u16]) -> DeriveConfig {
         resolve,
         lower: LowerConfig::default(),
         // Plain listeners are here and nowhere else, whatever a pool has.
-        fixed_addresses: match ports.is_empty() {
+        fixed_addresses: match entries.ports.is_empty() {
             true => vec![std::net::Ipv4Addr::LOCALHOST.into()],
             false => options.address.clone(),
         },
     }
-}
-
-fn make_run_dir(run_dir: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(run_dir)
-        .with_context(|| format!("cannot make the run directory {}: set --run-dir", run_dir.display()))
 }
 
 fn proxy_binary(options: &ServeOptions) -> anyhow::Result<PathBuf> {
@@ -221,7 +217,7 @@ fn proxy_binary(options: &ServeOptions) -> anyhow::Result<PathBuf> {
 
 /// Finds or starts the proxy, and starts it again should its starter go.
 async fn keep_proxy(proxy: ProxyProcess) {
-    let mut every = tokio::time::interval(std::time::Duration::from_millis(500));
+    let mut every = tokio::time::interval(Duration::from_millis(500));
     let mut complained = false;
     loop {
         every.tick().await;

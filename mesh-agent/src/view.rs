@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use mesh_k8s_api::{Kind, Object, ObjectSet};
 use mesh_l7proxy_wire::StarterStatus;
 use mesh_model::ConditionIntent;
@@ -202,8 +203,8 @@ impl View {
         }
     }
 
-    /// What the proxy's admin socket answers.
-    pub(crate) async fn proxy(&self, what: &str) -> Result<Value, Refusal> {
+    /// What the proxy's admin socket answers: JSON, as it came.
+    pub(crate) async fn proxy(&self, what: &str) -> Result<Bytes, Refusal> {
         let Some(path) = admin::path_of(what) else {
             return Err(Refusal::NotFound(format!("the proxy cannot be asked for {what}")));
         };

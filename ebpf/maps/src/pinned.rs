@@ -24,8 +24,8 @@ use crate::{LoadBalancerMaps, MapError, MapTable};
 pub struct ListenerPair<'fd> {
     /// Listens on a loopback IPv4 address, with IP_TRANSPARENT.
     pub v4: BorrowedFd<'fd>,
-    /// Listens on the loopback IPv6 address, with IPV6_TRANSPARENT.
-    pub v6: BorrowedFd<'fd>,
+    /// Listens on the loopback IPv6 address, with IPV6_TRANSPARENT; none on a node without IPv6.
+    pub v6: Option<BorrowedFd<'fd>>,
 }
 
 /// All maps of a datapath, opened from their pins.
@@ -101,9 +101,13 @@ impl PinnedMaps {
             return Err(MapError::TooManyThreads { threads: pairs.len(), most });
         };
         for (thread, pair) in (0..threads).zip(pairs) {
-            for (family, socket) in [(Family::V4, pair.v4), (Family::V6, pair.v6)] {
-                let descriptor = u64::from(socket.as_raw_fd().unsigned_abs());
-                self.listeners.insert(&listener_index(thread, family), &descriptor)?;
+            for (family, socket) in [(Family::V4, Some(pair.v4)), (Family::V6, pair.v6)] {
+                let index = listener_index(thread, family);
+                let Some(socket) = socket else {
+                    self.listeners.remove(&index)?;
+                    continue;
+                };
+                self.listeners.insert(&index, &u64::from(socket.as_raw_fd().unsigned_abs()))?;
             }
         }
         let config = ProxyConfig { threads, ..self.proxy_config()? };

@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
     assert!(objects == read(documents.iter().enumerate().rev()), "the order of files made other objects");
     let [http, https] = [8080, 8443].map(|port| ([127, 0, 0, 1], port).into());
     for config in [
-        ResolveConfig::Redirect { thread_ports: vec![(15001, 15001), (15002, 15002)] },
+        ResolveConfig::Redirect { thread_ports: vec![(15001, Some(15001)), (15002, Some(15002))] },
         ResolveConfig::Plain { http, https },
     ] {
         let before = resources(seeds::objects(), &config);

@@ -109,6 +109,8 @@ impl StarterClient {
                 SocketFlags::CLOEXEC,
                 None,
             )?;
+            // A starter that hangs accepts nobody; when its queue is full, connecting waits as sending does.
+            set_socket_timeout(&socket, Timeout::Send, Some(ANSWER_WITHIN))?;
             rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
             Ok(socket)
         };

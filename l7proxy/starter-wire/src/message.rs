@@ -281,6 +281,9 @@ pub struct StarterStatus {
     pub uptime_s: u64,
     /// Data threads in each worker.
     pub worker_threads: u16,
+    /// First and last source port of connections that keep a client's address; a starter of before says none.
+    #[serde(default)]
+    pub upstream_ports: Option<(u16, u16)>,
     /// Living workers, oldest first.
     pub workers: Vec<WorkerStatus>,
     /// Workers started again after one died.

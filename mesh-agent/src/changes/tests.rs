@@ -79,6 +79,29 @@ fn a_problem_is_told_once_when_it_comes_and_once_when_it_goes() {
 }
 
 #[test]
+fn many_problems_at_once_are_counted_and_stay_warnings_of_their_kind() {
+    let problem = |number: usize| Problem {
+        severity: "error",
+        source: format!("{number}.yaml"),
+        object: String::new(),
+        field: String::new(),
+        message: "wrong".to_owned(),
+        fix: String::new(),
+    };
+    let many: Vec<Problem> = (0..=LISTED).map(problem).collect();
+    let log = EventLog::default();
+    problems(&[], &many).into_iter().for_each(|happened| log.record(happened));
+    let events: Vec<Value> = log
+        .last(usize::MAX)
+        .iter()
+        .map(|event| serde_json::to_value(&**event).expect("plain data"))
+        .collect();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((&events[0]["kind"], &events[0]["severity"]), (&json!("object-refused"), &json!("warning")));
+    assert_eq!(events[0]["details"]["count"], LISTED + 1);
+}
+
+#[test]
 fn a_part_is_told_when_its_state_changes_and_not_when_its_detail_does() {
     let ok = [PartHealth::ok("proxy", "has revision 1")];
     let still_ok = [PartHealth::ok("proxy", "has revision 2")];
@@ -141,6 +164,7 @@ fn starter(pid: u32, worker: u32, restarts: u64) -> StarterStatus {
         pid,
         uptime_s: 0,
         worker_threads: 1,
+        upstream_ports: None,
         workers: vec![worker],
         restarts,
         last_exit: Some("signal 9".to_owned()),

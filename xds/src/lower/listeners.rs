@@ -19,17 +19,15 @@ use super::names::secret_name;
 use super::secrets::usable;
 use crate::resolve::{Binding, Chain, ChainTls, Direction, EffectiveListener, EntryListener};
 
-/// Name of the entry listener.
-const ENTRY: &str = "redirect";
+/// Name of the listener that redirected connections arrive on.
+pub const ENTRY: &str = "redirect";
 
 /// The entry listener: IPv4 and IPv6 of each thread in turn. A connection whose destination no listener
 /// owns is closed without an answer.
 pub(super) fn entry(entry: &EntryListener) -> Option<(String, Any)> {
     let mut addresses = entry.thread_ports.iter().flat_map(|&(v4, v6)| {
-        [
-            address(SocketAddr::from((Ipv4Addr::LOCALHOST, v4))),
-            address(SocketAddr::from((Ipv6Addr::LOCALHOST, v6))),
-        ]
+        let v6 = v6.map(|port| address(SocketAddr::from((Ipv6Addr::LOCALHOST, port))));
+        std::iter::once(address(SocketAddr::from((Ipv4Addr::LOCALHOST, v4)))).chain(v6)
     });
     let message = listener::Listener {
         name: ENTRY.to_owned(),

@@ -24,6 +24,7 @@ mod names;
 mod routes;
 mod secrets;
 
+pub use listeners::ENTRY;
 pub use names::{cluster_name, endpoints_name, secret_name};
 
 /// What is done with `%2F`, `%5C` and their lower-case forms in a path

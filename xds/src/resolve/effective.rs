@@ -30,7 +30,7 @@ pub struct Effective {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EntryListener {
     /// One pair for each thread of the proxy: its port on 127.0.0.1 and its port on `::1`. Not empty.
-    pub thread_ports: Vec<(u16, u16)>,
+    pub thread_ports: Vec<(u16, Option<u16>)>,
 }
 
 /// How a listener gets its connections.

@@ -43,7 +43,7 @@ pub enum ResolveConfig {
     /// The datapath hands connections over with their original destination.
     Redirect {
         /// Loopback ports (IPv4, IPv6) of each thread of the proxy; not empty.
-        thread_ports: Vec<(u16, u16)>,
+        thread_ports: Vec<(u16, Option<u16>)>,
     },
 }
 

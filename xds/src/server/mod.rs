@@ -31,12 +31,12 @@ use tonic::transport;
 
 pub use cache::{Published, Resource, ResourceCache, ResourceSet, Resources, Snapshot};
 pub use dialogue::Dialogue;
-pub use listen::ListenError;
+pub use listen::{ListenError, SocketFile, bind};
 pub use session::{Protocol, SessionLimits, TooManyNames};
 pub use status::{ClientStatus, Connection, Progress, Rejection, ServerHandle, TypeStatus};
 pub use subscription::Nack;
 
-use self::{listen::SocketFile, service::Service};
+use self::service::Service;
 
 #[cfg(test)]
 mod tests;
@@ -97,7 +97,7 @@ impl Server {
     /// # Errors
     /// See [`ListenError`].
     pub fn bind(config: ServerConfig, cache: ResourceCache) -> Result<Self, ListenError> {
-        let (listener, file) = listen::bind(&config.socket, config.owner)?;
+        let (listener, file) = bind(&config.socket, config.owner)?;
         Ok(Self { config, listener, file, cache, handle: ServerHandle::default() })
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct Mesh {
 
 /// Where one object of an Ingress or Gateway is reached.
 pub(crate) fn redirect() -> ResolveConfig {
-    ResolveConfig::Redirect { thread_ports: vec![(15001, 15001), (15002, 15002)] }
+    ResolveConfig::Redirect { thread_ports: vec![(15001, Some(15001)), (15002, Some(15002))] }
 }
 
 /// Without redirection.

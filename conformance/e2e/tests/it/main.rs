@@ -6,5 +6,6 @@ mod edits;
 mod envoy;
 mod faults;
 mod fixture;
+mod node;
 mod port_clash;
 mod redirection;

@@ -228,8 +228,10 @@ impl Node {
     /// Listeners as the proxy has them, known to the programs.
     pub(crate) fn proxy(&mut self, threads: usize) -> Vec<Listeners> {
         let listeners: Vec<_> = (0..threads).map(|_| Listeners::new()).collect();
-        let pairs: Vec<_> =
-            listeners.iter().map(|pair| ListenerPair { v4: pair.v4.as_fd(), v6: pair.v6.as_fd() }).collect();
+        let pairs: Vec<_> = listeners
+            .iter()
+            .map(|pair| ListenerPair { v4: pair.v4.as_fd(), v6: Some(pair.v6.as_fd()) })
+            .collect();
         self.datapath().set_listeners(&pairs).unwrap();
         listeners
     }

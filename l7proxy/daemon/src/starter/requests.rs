@@ -156,6 +156,7 @@ impl Starter {
             pid: std::process::id(),
             uptime_s: self.started.elapsed().as_secs(),
             worker_threads: self.workers.threads,
+            upstream_ports: Some(self.upstream.range()),
             workers: self.workers.status(),
             restarts: self.workers.restarts,
             last_exit: self.workers.last_exit.clone(),

@@ -34,6 +34,11 @@ impl UpstreamSockets {
         Self { ports, order: RandomState::new(), drawn: 0 }
     }
 
+    /// First and last port.
+    pub(super) fn range(&self) -> (u16, u16) {
+        (self.ports.low, self.ports.high)
+    }
+
     /// A non-blocking TCP socket bound to this address, which the node need not own.
     pub(super) fn open(&mut self, local: IpAddr, mark: u32) -> Result<OwnedFd, Refusal> {
         if local.is_unspecified() || local.is_multicast() {

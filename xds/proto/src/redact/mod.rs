@@ -28,6 +28,12 @@ const CREDENTIAL_HEADERS: [&str; 6] =
 /// Fields of `DataSource` that name a place, not a secret.
 const NAMES_OF_PLACES: [&str; 3] = ["filename", "environment_variable", "watched_directory"];
 
+/// Whether the value of a header is a credential.
+#[must_use]
+pub fn is_credential(header: &str) -> bool {
+    CREDENTIAL_HEADERS.iter().any(|name| name.eq_ignore_ascii_case(header))
+}
+
 /// Prints what an `Any` holds, with `@type`, without secrets.
 ///
 /// Never fails: what cannot be printed (a type of another Envoy release, malformed bytes, an `Any`
@@ -108,10 +114,7 @@ fn hide_in_field(field: &FieldDescriptor, value: &mut Value) {
 }
 
 fn hide_credential(header: &mut Map<String, Value>) {
-    let is_credential = header
-        .get("key")
-        .and_then(Value::as_str)
-        .is_some_and(|key| CREDENTIAL_HEADERS.iter().any(|name| name.eq_ignore_ascii_case(key)));
+    let is_credential = header.get("key").and_then(Value::as_str).is_some_and(is_credential);
     for value in ["value", "raw_value"] {
         if is_credential && let Some(shown) = header.get_mut(value) {
             *shown = REDACTED.into();

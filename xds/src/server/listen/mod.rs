@@ -62,7 +62,7 @@ pub enum ListenError {
 
 /// A bound socket; its file is removed on drop unless another one has taken its place.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     inode: u64,
 }
@@ -80,7 +80,10 @@ impl Drop for SocketFile {
 ///
 /// The socket is bound under another name and renamed when its mode and owner are right, so at no
 /// moment can anybody else connect, and clients that retry meet either the old file or the new one.
-pub(super) fn bind(path: &Path, owner: Option<u32>) -> Result<(UnixListener, SocketFile), ListenError> {
+///
+/// # Errors
+/// Somebody serves there already, something else lies there, or the folder is open to others.
+pub fn bind(path: &Path, owner: Option<u32>) -> Result<(UnixListener, SocketFile), ListenError> {
     let io = |action, path: &Path| {
         let path = path.to_owned();
         move |source| ListenError::Io { action, path, source }
