@@ -83,7 +83,10 @@ impl Agent {
             .header(hyper::header::HOST, "agent")
             .body(Empty::<Bytes>::new())
             .context("a name that cannot be asked for")?;
-        Ok(sender.send_request(request).await.context("the agent closed the connection")?)
+        sender.send_request(request).await.map_err(|error| {
+            let why = format!("it closed the connection: {error}");
+            Failure::Unreachable { socket: self.socket.clone(), why }
+        })
     }
 
     fn unreachable(&self, error: &std::io::Error) -> Failure {

@@ -116,16 +116,15 @@ pub(crate) fn parts(before: &[PartHealth], after: &[PartHealth]) -> Vec<Happened
 
 /// What the xDS clients did.
 pub(crate) fn clients(before: &[Connection], after: &[Connection]) -> Vec<Happened> {
-    let stream = |connection: &Connection| (connection.id, connection.since);
-    let was: BTreeMap<_, &Connection> =
-        before.iter().map(|connection| (stream(connection), connection)).collect();
-    let still: BTreeSet<_> = after.iter().map(stream).collect();
+    let was: BTreeMap<u64, &Connection> =
+        before.iter().map(|connection| (connection.id, connection)).collect();
+    let still: BTreeSet<u64> = after.iter().map(|connection| connection.id).collect();
     let mut happened = Vec::new();
-    for gone in before.iter().filter(|connection| !still.contains(&stream(connection))) {
+    for gone in before.iter().filter(|connection| !still.contains(&connection.id)) {
         happened.push(told(Kind::XdsDisconnected, gone, "its stream ended".to_owned()));
     }
     for connection in after {
-        let last = was.get(&stream(connection));
+        let last = was.get(&connection.id);
         // Who it is, a client says with its first request.
         let is_known = |connection: &Connection| !connection.node_id.is_empty();
         if is_known(connection) && last.is_none_or(|last| !is_known(last)) {

@@ -131,7 +131,7 @@ impl Control {
                 }
             }
             let progress = progress.borrow_and_update().clone();
-            if self.take_proxy(&progress, &mut proxy) {
+            if self.take_proxy(&mut proxy) {
                 self.write_kernel(&derived, &proxy, &own_addresses);
                 self.wait_for_kernel().await;
             }
@@ -247,13 +247,14 @@ impl Control {
     /// Takes over what the connected proxies serve and refuse; true when it changed. Until all of them have
     /// answered everything, the last word stands: what they still have may be on its way out. The same
     /// without a proxy: its sockets are still open and connections wait in them.
-    fn take_proxy(&self, progress: &Progress, proxy: &mut ProxyListeners) -> bool {
-        if !progress.is_settled(self.cache.snapshot().revision()) {
+    fn take_proxy(&self, proxy: &mut ProxyListeners) -> bool {
+        let (revision, clients) = (self.cache.snapshot().revision(), self.server.clients());
+        if clients.iter().any(|client| client.settled < revision) {
             return false;
         }
         let mut accepted: Option<BTreeSet<String>> = None;
         let mut refused = BTreeMap::new();
-        for client in self.server.clients() {
+        for client in clients {
             let Some(listeners) = client.types.get(type_urls::LISTENER) else { continue };
             let names: BTreeSet<String> = listeners.acked.keys().cloned().collect();
             // While one proxy hands over to another, only what both serve is safe.

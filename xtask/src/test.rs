@@ -55,6 +55,9 @@ const IS_KERNEL: &str = "test(/(^|::)kernel_/)";
 
 /// Runs the suites and prints the total. False when anything failed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    if options.report && !options.suites.is_empty() {
+        bail!("the report is of a whole run: leave out the suites, or --report");
+    }
     let wants = |name| options.suites.is_empty() || options.suites.contains(&name);
     // On a machine without a build cache the budgets of CI hold, not those of a suite.
     let warm = reports().is_dir();

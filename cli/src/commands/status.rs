@@ -34,15 +34,21 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &StatusOptions)
 /// for as well.
 async fn wait(agent: &Agent, path: &str, within: Duration) -> Outcome<Value> {
     let deadline = Instant::now() + within;
+    // What is told when the time is over.
+    let mut last = agent.ask(path).await;
     loop {
-        let asked = agent.ask(path).await;
-        let is_over = Instant::now() >= deadline;
-        match asked {
-            Ok(status) if is_over || status["healthy"] == true => return Ok(status),
-            Err(failure) if is_over || !matches!(failure, Failure::Unreachable { .. }) => {
-                return Err(failure);
-            }
-            _ => tokio::time::sleep(ASK_EVERY).await,
+        match last {
+            Ok(status) if status["healthy"] == true => return Ok(status),
+            Err(failure) if !matches!(failure, Failure::Unreachable { .. }) => return Err(failure),
+            _ => {}
+        }
+        let again = async {
+            tokio::time::sleep(ASK_EVERY).await;
+            agent.ask(path).await
+        };
+        match tokio::time::timeout_at(deadline, again).await {
+            Ok(asked) => last = asked,
+            Err(_) => return last,
         }
     }
 }

@@ -43,10 +43,11 @@ impl Usage {
         let mut used = Self::default();
         for thread in fs::read_dir(format!("/proc/{process}/task"))? {
             let thread = thread?.path();
-            let schedule = fs::read_to_string(thread.join("schedstat"))?;
+            // One that has ended since does no work that we measure; the others of its process do.
+            let Ok(schedule) = fs::read_to_string(thread.join("schedstat")) else { continue };
             let nanoseconds = schedule.split(' ').next().context("schedstat is empty")?.parse()?;
             used.cpu += Duration::from_nanos(nanoseconds);
-            let status = fs::read_to_string(thread.join("status"))?;
+            let status = fs::read_to_string(thread.join("status")).unwrap_or_default();
             let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
             used.sleeps += sleeps.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
         }

@@ -80,7 +80,7 @@ async fn kept(target: Target, http2: bool, every: Duration, tally: Shared, stop:
         ticks.tick().await;
         let wished = Instant::now();
         lock(&tally).sent += 1;
-        loop {
+        while !*stop.borrow() {
             let mut connection = match held.take() {
                 Some(connection) if connection.is_open() => connection,
                 ended => {
@@ -102,7 +102,7 @@ async fn kept(target: Target, http2: bool, every: Duration, tally: Shared, stop:
             held = Some(connection);
             match outcome {
                 // Nothing was written: every client takes another connection then.
-                Outcome::NotSent => tokio::task::yield_now().await,
+                Outcome::NotSent => tokio::time::sleep(BREATH).await,
                 Outcome::Lost(why) => {
                     // Nothing may be told of it any more.
                     held = None;

@@ -34,10 +34,8 @@ pub struct ClientStatus {
 /// One client without what it holds: cheap to ask for, whatever it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// Its place among those that are connected.
+    /// Its number among all that ever were connected.
     pub id: u64,
-    /// When its stream was opened; tells it from an earlier one at the same place.
-    pub since: Instant,
     /// `Node.id` of its first request; empty before that.
     pub node_id: String,
     /// The process at the other end of the socket, where the kernel tells.
@@ -101,8 +99,16 @@ pub struct Rejection {
 /// What the rest of the agent asks the server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ServerHandle {
-    clients: Arc<Mutex<BTreeMap<u64, Arc<ClientRecord>>>>,
+    clients: Arc<Mutex<Clients>>,
     progress: Arc<watch::Sender<Progress>>,
+}
+
+/// The open streams by number. Numbers are given once: what is said of a stream that ended is never said of its
+/// successor.
+#[derive(Debug, Default)]
+struct Clients {
+    open: BTreeMap<u64, Arc<ClientRecord>>,
+    next: u64,
 }
 
 impl Default for ServerHandle {
@@ -115,19 +121,19 @@ impl ServerHandle {
     /// All connected clients in the order they came. Cost: a copy of all names and versions.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientStatus> {
-        lock(&self.clients).values().map(|client| client.status()).collect()
+        lock(&self.clients).open.values().map(|client| client.status()).collect()
     }
 
     /// All connected clients by the order they came, without what they hold.
     #[must_use]
     pub fn connections(&self) -> Vec<Connection> {
-        lock(&self.clients).iter().map(|(id, client)| client.connection(*id)).collect()
+        lock(&self.clients).open.iter().map(|(id, client)| client.connection(*id)).collect()
     }
 
     /// All standing refusals, by client, type and name.
     #[must_use]
     pub fn rejections(&self) -> Vec<Rejection> {
-        lock(&self.clients).values().flat_map(|client| client.rejections()).collect()
+        lock(&self.clients).open.values().flat_map(|client| client.rejections()).collect()
     }
 
     /// Tells when clients come, go, catch up or refuse.
@@ -148,7 +154,8 @@ impl ServerHandle {
     /// Notes a new stream until the registration is dropped.
     pub(super) fn register(&self, pid: Option<i32>, session: Session) -> Registration {
         let mut clients = lock(&self.clients);
-        let id = clients.last_key_value().map_or(0, |(id, _)| id + 1);
+        let id = clients.next;
+        clients.next += 1;
         let record = Arc::new(ClientRecord {
             pid,
             since: Instant::now(),
@@ -159,7 +166,7 @@ impl ServerHandle {
                 session,
             }),
         });
-        clients.insert(id, record.clone());
+        clients.open.insert(id, record.clone());
         self.progress.send_modify(|progress| {
             progress.clients.insert(id, ClientProgress::default());
         });
@@ -208,13 +215,7 @@ impl ClientRecord {
 
     fn connection(&self, id: u64) -> Connection {
         let state = lock(&self.state);
-        Connection {
-            id,
-            since: self.since,
-            node_id: state.node_id.clone(),
-            pid: self.pid,
-            settled: state.settled,
-        }
+        Connection { id, node_id: state.node_id.clone(), pid: self.pid, settled: state.settled }
     }
 
     fn rejections(&self) -> Vec<Rejection> {
@@ -268,7 +269,8 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        lock(&self.handle.clients).remove(&self.id);
+        let mut clients = lock(&self.handle.clients);
+        clients.open.remove(&self.id);
         self.handle.progress.send_modify(|progress| {
             progress.clients.remove(&self.id);
         });

@@ -31,6 +31,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let unknown = arguments.only.iter().find(|only| SCENARIOS.iter().all(|known| known.name != **only));
+    if let Some(unknown) = unknown {
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        eprintln!("there is no fault {unknown}; the faults are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let chosen: Vec<_> = SCENARIOS.iter().filter(|scenario| wanted(scenario.name)).collect();
     let each = Duration::from_secs(60) * arguments.minutes / u32::try_from(chosen.len()).unwrap_or(1).max(1);

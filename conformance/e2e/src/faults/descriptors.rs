@@ -1,5 +1,6 @@
 //! No file descriptors left.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use mesh_testkit::http::{Connection, Speak, get_unix};
+use mesh_testkit::namespace::Namespace;
 use mesh_testkit::traffic::{Load, Traffic};
 use mesh_testkit::wait;
 use rustix::process::Pid;
@@ -24,6 +26,10 @@ const WATCHED: Duration = Duration::from_secs(4);
 /// Share of one core that a process may take meanwhile.
 const BUSY_AT_MOST: f64 = 0.05;
 const RECOVERED_WITHIN: Duration = Duration::from_secs(3);
+/// How long the agent may take to notice what it could not read.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
+/// Requests at once, more than connections that keep a pod's address wait in the pool.
+const AT_ONCE: usize = 8;
 
 pub(super) fn exhausted(rig: &Rig, length: Length) -> anyhow::Result<String> {
     let rounds = length.rounds(1, Duration::from_secs(20));
@@ -49,20 +55,18 @@ fn worker(world: &World) -> anyhow::Result<String> {
         ensure!(kept.report().sum(|tally| tally.answered) > 4, "{}", kept.report());
         Ok(())
     })?;
-    let limit = Limit::set(worker, descriptors(worker)? + ROOM)?;
+    let before = descriptors(worker)?;
+    let limit = Limit::set(worker, lowest_free(worker)? + ROOM)?;
     let to = world.gateway().to;
     let crowd: Vec<TcpStream> = (0..CROWD).map(|_| client.connect(to)).collect::<Result<_, _>>()?;
-    wait::until("the limit is reached", RECOVERED_WITHIN, || {
-        let free = limit.value - descriptors(worker)?;
-        ensure!(free < ROOM, "{free} descriptors are free");
-        Ok(())
-    })?;
     let busy = busy(worker, WATCHED)?;
     ensure!(busy < BUSY_AT_MOST, "{:.1} % of a core while it cannot accept", busy * 100.0);
     let admin = world.stack.run_dir().join("proxy-admin.sock");
     let info = get_unix(&admin, "/server_info").context("the admin socket does not answer")?;
     ensure!(info["state"] == "LIVE", "{info}");
-    let accepted = descriptors(worker)?;
+    // It keeps some back for connections to backends.
+    let accepted = descriptors(worker)? - before;
+    ensure!(accepted > 0 && accepted < ROOM, "{accepted} of {CROWD} accepted with {ROOM} descriptors free");
     drop(crowd);
     let begun = Instant::now();
     wait::until("new connections are answered again", RECOVERED_WITHIN, || answers(client, to))?;
@@ -73,7 +77,7 @@ fn worker(world: &World) -> anyhow::Result<String> {
     ensure!(harm == 0, "connections that were there: {report}\n{}", report.troubles());
     ensure!(world.worker()? == worker, "the worker died\n{}", world.logs());
     Ok(format!(
-        "worker: {CROWD} connections with {ROOM} descriptors free ({accepted} open): {:.1} % of a core, admin \
+        "worker: {CROWD} connections with {ROOM} descriptors free ({accepted} accepted): {:.1} % of a core, admin \
          socket answers, recovered after {} ms\n{report}",
         busy * 100.0,
         recovered.as_millis()
@@ -85,17 +89,16 @@ fn worker(world: &World) -> anyhow::Result<String> {
 fn starter(world: &World) -> anyhow::Result<String> {
     let (starter, worker) = (world.starter()?, world.worker()?);
     let pod = world.stack.pod(1);
-    let limit = Limit::set(starter, descriptors(starter)?)?;
+    let limit = Limit::set(starter, lowest_free(starter)?)?;
     let (mut refused, mut answered) = (0, 0);
-    for _ in 0..40 {
-        let mut connection = Connection::open(pod.connect(world.catalog().to)?, &Speak::Http1)?;
-        let answer = connection.get("catalog", "/")?;
-        match answer.status.as_u16() {
+    for outcome in at_once(pod, world.catalog().to) {
+        match outcome? {
             200 => answered += 1,
             503 => refused += 1,
             other => anyhow::bail!("answered with {other}"),
         }
     }
+    ensure!(refused > 0, "all {answered} were answered: the starter had descriptors");
     // The configuration is stored with a descriptor too.
     let original = fs::read_to_string(world.stack.original_manifests().join("40-mesh.yaml"))?;
     world.stack.write_manifest("40-mesh.yaml", &original.replace("value: millrace", "value: scarce"))?;
@@ -117,18 +120,47 @@ fn starter(world: &World) -> anyhow::Result<String> {
 
 fn agent(world: &mut World) -> anyhow::Result<String> {
     let agent = world.agent()?;
-    let limit = Limit::set(agent, descriptors(agent)?)?;
+    let limit = Limit::set(agent, lowest_free(agent)?)?;
+    // Reading a file takes a descriptor.
+    let original = fs::read_to_string(world.stack.original_manifests().join("40-mesh.yaml"))?;
+    world
+        .stack
+        .write_manifest("40-mesh.yaml", &original.replace("value: millrace", "value: made-meanwhile"))?;
     let busy = busy(agent, WATCHED)?;
+    let marked = |value: &str| {
+        let mut connection =
+            Connection::open(world.stack.pod(1).connect(world.catalog().to)?, &Speak::Http1)?;
+        let answer = connection.get("catalog", "/")?;
+        let seen: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        ensure!(seen["headers"]["x-mesh"][0] == value, "{seen}");
+        anyhow::Ok(())
+    };
+    ensure!(marked("made-meanwhile").is_err(), "the agent had descriptors: it read a file");
     let (client, gateway) = (&world.stack.topology.client, world.gateway().to);
     ensure!(busy < 2.0 * BUSY_AT_MOST, "the agent takes {:.1} % of a core", busy * 100.0);
     answers(client, gateway)?;
     drop(limit);
+    wait::until("the edit made meanwhile is served", NOTICED_WITHIN, || marked("made-meanwhile"))
+        .with_context(|| world.logs())?;
+    world.stack.write_manifest("40-mesh.yaml", &original)?;
     world.stack.wait_ready()?;
     ensure!(world.agent()? == agent, "the agent died\n{}", world.logs());
     Ok(format!("agent: {:.1} % of a core while it had none; ready again", busy * 100.0))
 }
 
-fn answers(from: &mesh_testkit::namespace::Namespace, to: SocketAddr) -> anyhow::Result<()> {
+/// Requests of one pod at the same time, so that most need a connection of their own; the status of each.
+fn at_once(pod: &Namespace, to: SocketAddr) -> Vec<anyhow::Result<u16>> {
+    let ask = || {
+        let mut connection = Connection::open(pod.connect(to)?, &Speak::Http1)?;
+        Ok(connection.get("catalog", "/bytes/100/over/300")?.status.as_u16())
+    };
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(ask)).collect();
+        asked.into_iter().map(|one| one.join().expect("asking does not panic")).collect()
+    })
+}
+
+fn answers(from: &Namespace, to: SocketAddr) -> anyhow::Result<()> {
     let host = if to.ip().to_string() == super::world::CATALOG { "catalog" } else { "gw.example.com" };
     let answer = Connection::open(from.connect(to)?, &Speak::Http1)?.get(host, "/")?;
     ensure!(answer.status == 200, "answered with {}", answer.status);
@@ -139,6 +171,15 @@ fn answers(from: &mesh_testkit::namespace::Namespace, to: SocketAddr) -> anyhow:
 fn descriptors(process: Pid) -> anyhow::Result<u64> {
     let folder = format!("/proc/{}/fd", process.as_raw_nonzero());
     Ok(fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?.count() as u64)
+}
+
+/// The lowest number that the next descriptor of a process could have: a limit of it leaves none.
+fn lowest_free(process: Pid) -> anyhow::Result<u64> {
+    let folder = format!("/proc/{}/fd", process.as_raw_nonzero());
+    let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+    let taken: BTreeSet<u64> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    Ok((0..).find(|number| !taken.contains(number)).unwrap_or_default())
 }
 
 /// The share of one core that a process took over a while.
@@ -164,14 +205,13 @@ fn processor_time(process: Pid) -> anyhow::Result<Duration> {
 struct Limit {
     process: Pid,
     before: (u64, u64),
-    value: u64,
 }
 
 impl Limit {
     fn set(process: Pid, value: u64) -> anyhow::Result<Self> {
         let before = current_limit(process)?;
         set_limit(process, (value, before.1))?;
-        Ok(Self { process, before, value })
+        Ok(Self { process, before })
     }
 }
 
