@@ -8,13 +8,15 @@ pub(crate) use self::response::{BodyLimits, ResponseBody, UpstreamBody};
 
 use http::{HeaderMap, header};
 
-/// Why a body that we stream breaks off. hyper resets or closes the message on it, so that the other side
+use crate::codec::Broken;
+
+/// Why a body that we stream breaks off. The codec resets or closes the message on it, so that the other side
 /// cannot take a part for the whole.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     /// The side that sends it broke off.
     #[error("the sender of the body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Broken),
     /// Fewer bytes than the head announced.
     #[error("the body ended {missing} bytes short of its content-length")]
     Short {

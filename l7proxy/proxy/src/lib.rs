@@ -31,4 +31,4 @@ mod upstream;
 
 pub use access_log::AccessLogSink;
 pub use plane::{DataPlane, DataPlaneConfig, UpstreamSockets};
-pub use single::SingleThread;
+pub use single::{EndpointAnswer, EndpointConnection, SingleThread};

@@ -147,12 +147,7 @@ impl Body for ResponseBody {
             }
             Kind::Upstream(body) => body,
         };
-        let UpstreamBody { incoming, lease, .. } = &mut **body;
-        let polled = match lease {
-            Some(lease) => lease.poll_incoming(cx, |cx| Pin::new(incoming).poll_frame(cx)),
-            None => Pin::new(incoming).poll_frame(cx),
-        };
-        let frame = match polled {
+        let frame = match Pin::new(&mut body.incoming).poll_frame(cx) {
             Poll::Pending => {
                 ready!(body.limits.poll_expired(cx));
                 this.failed(Flags::UPSTREAM_TIMEOUT);

@@ -36,8 +36,9 @@ pub(crate) async fn serve(
     let limits = &connection.manager.limits;
     let service = {
         let connection = connection.clone();
-        service_fn(move |request: Request<Incoming>| {
+        service_fn(move |request: Request<hyper::body::Incoming>| {
             let connection = connection.clone();
+            let request = request.map(Incoming::Hyper);
             async move { Ok::<_, Infallible>(request::serve(connection, request).await) }
         })
     };
@@ -78,7 +79,7 @@ trait Served: Future<Output = Result<(), hyper::Error>> {
 
 impl<I, S> Served for http1::UpgradeableConnection<I, S>
 where
-    S: hyper::service::HttpService<Incoming>,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
     Self: Future<Output = Result<(), hyper::Error>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -92,7 +93,7 @@ where
 
 impl<I, S> Served for http2::Connection<I, S, LocalExecutor>
 where
-    S: hyper::service::HttpService<Incoming>,
+    S: hyper::service::HttpService<hyper::body::Incoming>,
     Self: Future<Output = Result<(), hyper::Error>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,

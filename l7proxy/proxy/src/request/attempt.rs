@@ -5,14 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, uri};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use mesh_l7proxy_config::cluster::{Cluster, Endpoint};
 use mesh_l7proxy_config::route::{Forward, RetryPolicy};
 
 use super::deadline::Deadlines;
 use crate::body::{Progress, RequestBody};
-use crate::codec::{Incoming, Protocol, SendError};
+use crate::codec::{Incoming, Keep, Protocol, RequestHead, SendError};
 use crate::connection::Connection;
 use crate::failure::{Failure, Flags};
 use crate::record::Record;
@@ -67,6 +67,8 @@ impl Outgoing {
         let here = connection.core.cluster(&cluster.settings.name);
         record.cluster(&here);
         let has_body = body.is_some();
+        // Answered here: the client's codec sends 100 when the body is first asked for, which is soon.
+        self.headers.remove(header::EXPECT);
         let mut retries = Retries::new(forward.retry.as_ref(), &here);
         let mut fresh = false;
         loop {
@@ -144,29 +146,36 @@ impl Outgoing {
             .lease(&connection.core, settings, key, attempt.fresh)
             .await
             .map_err(Failed::before_sending)?;
-        // A copy is made only where the request may have to go out again.
-        let keep = attempt.again_possible || (lease.reused && self.idempotent && !attempt.has_body);
-        let headers = if keep { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+        let keep = match attempt {
+            Attempt { again_possible: true, .. } => Keep::Always,
+            Attempt { has_body: false, .. } if lease.reused && self.idempotent => Keep::UntilAnswered,
+            _ => Keep::Never,
+        };
         let authority = match attempt.auto_host && !endpoint.hostname.is_empty() {
             true => HeaderValue::from_str(&endpoint.hostname).unwrap_or_else(|_| self.authority.clone()),
             false => self.authority.clone(),
         };
+        let head = RequestHead {
+            method: &self.method,
+            scheme: &self.scheme,
+            authority,
+            path_and_query: &self.path_and_query,
+            headers: &mut self.headers,
+            keep,
+        };
         let request_body = body.take().unwrap_or_else(|| RequestBody::empty(self.progress.clone()));
-        let request = self
-            .request(headers, authority, request_body)
-            .ok_or(Failed::before_sending(Failure::BadRequest("http.invalid_target")))?;
         let stale = lease.reused;
-        match lease.exchange(request).await {
+        match lease.exchange(head, request_body).await {
             Ok(response) => Ok(Answer { response, lease, admitted }),
             Err(SendError::NotSent(request)) => {
-                let (mut head, returned) = request.into_parts();
-                head.headers.remove(header::HOST);
-                self.headers = head.headers;
-                *body = attempt.has_body.then_some(returned);
+                if let Some(headers) = request.headers {
+                    self.headers = headers;
+                }
+                *body = request.body.filter(|_| attempt.has_body);
                 Err(Failed { failure: Failure::UpstreamClosed, untouched: true, stale })
             }
             Err(SendError::Closed) => {
-                Err(Failed { failure: Failure::UpstreamClosed, untouched: false, stale: stale && keep })
+                Err(Failed { failure: Failure::UpstreamClosed, untouched: false, stale })
             }
             Err(SendError::Reset) => {
                 Err(Failed { failure: Failure::UpstreamReset, untouched: false, stale: false })
@@ -174,38 +183,10 @@ impl Outgoing {
             Err(SendError::Malformed) => {
                 Err(Failed { failure: Failure::UpstreamProtocol, untouched: false, stale: false })
             }
+            Err(SendError::InvalidTarget) => {
+                Err(Failed::before_sending(Failure::BadRequest("http.invalid_target")))
+            }
         }
-    }
-
-    /// HTTP/1 wants the authority in `host`, HTTP/2 in the target.
-    fn request(
-        &self,
-        mut headers: HeaderMap,
-        authority: HeaderValue,
-        body: RequestBody,
-    ) -> Option<Request<RequestBody>> {
-        // Answered here: hyper sends 100 when the body is first asked for, which is now.
-        headers.remove(header::EXPECT);
-        let mut target = uri::Parts::default();
-        target.path_and_query = Some(self.path_and_query.clone());
-        let version = match self.protocol {
-            Protocol::Http1 => {
-                headers.insert(header::HOST, authority);
-                Version::HTTP_11
-            }
-            Protocol::Http2 => {
-                // What the client spoke, which is what applications ask about; the transport is plain here.
-                target.scheme = Some(self.scheme.clone());
-                target.authority = Some(authority.to_str().ok()?.parse::<Authority>().ok()?);
-                Version::HTTP_2
-            }
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = Uri::from_parts(target).ok()?;
-        *request.version_mut() = version;
-        *request.headers_mut() = headers;
-        Some(request)
     }
 }
 

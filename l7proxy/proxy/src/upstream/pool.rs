@@ -2,17 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::Response;
 use mesh_l7proxy_config::cluster::ClusterSettings;
 use tokio::sync::Notify;
 
 use super::connect::connect;
 use super::{CoreCluster, PoolKey};
 use crate::body::RequestBody;
-use crate::codec::{Exchange, Http2Sender, Protocol, Sender, handshake_http1, handshake_http2};
+use crate::codec::{
+    Http2Sender, Incoming, Protocol, RequestHead, SendError, Sender, handshake_http1, handshake_http2,
+};
 use crate::core::Core;
 use crate::failure::Failure;
 
@@ -55,17 +56,13 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) async fn exchange(&mut self, request: Request<RequestBody>) -> Exchange {
-        self.sender.exchange(request).await
-    }
-
-    /// See [`Sender::poll_incoming`].
-    pub(crate) fn poll_incoming<T>(
-        &self,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        self.sender.poll_incoming(cx, poll)
+    /// See [`Sender::exchange`].
+    pub(crate) async fn exchange(
+        &mut self,
+        head: RequestHead<'_>,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.sender.exchange(head, body).await
     }
 
     /// Puts the connection back once the response was read to its end. One on which the request is still
@@ -74,7 +71,6 @@ impl Lease {
         if !matches!(self.sender, Sender::Http1(_)) || self.served >= self.most {
             return;
         }
-        self.sender.release();
         if !self.sender.is_closed() {
             let mut idle = self.pool.idle.borrow_mut();
             if idle.len() < MOST_IDLE {
@@ -101,7 +97,7 @@ impl Pool {
                     return Ok(lease(idle.sender, idle.served + 1, true));
                 }
                 let (stream, guard) = connect(cluster, core, settings, key).await?;
-                let sender = handshake_http1(stream, guard).await.ok_or(Failure::ConnectFailed)?;
+                let sender = handshake_http1(stream, guard);
                 Ok(lease(sender, 1, false))
             }
             Protocol::Http2 => {

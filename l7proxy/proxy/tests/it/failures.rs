@@ -138,6 +138,31 @@ async fn malformed_response_is_502() {
 }
 
 #[tokio::test]
+async fn responses_that_others_may_read_otherwise_are_502() {
+    for head in [
+        "content-length: 2\r\ntransfer-encoding: chunked",
+        "content-length: 2\r\ncontent-length: 3",
+        "content-length: 2, 2",
+        "transfer-encoding: gzip, chunked",
+        "x: a\r\n folded",
+    ] {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // The proxy wants nothing more of this connection.
+            assert_eq!(stream.read(&mut [0]).await.unwrap_or_default(), 0);
+        });
+        let (_proxy, address) = Proxy::forwarding(endpoint);
+        let reply = Client::connect(address).await.get("/").await;
+        assert_eq!(reply.status, StatusCode::BAD_GATEWAY, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn endpoint_that_dies_in_the_body_breaks_the_response() {
     for head in ["content-length: 10", "transfer-encoding: chunked"] {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();

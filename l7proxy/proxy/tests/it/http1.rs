@@ -205,6 +205,24 @@ async fn responses_without_a_body_keep_their_headers_and_the_connection() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_passes_whatever_the_method() {
+    let backend = Backend::http1(|seen| Response::new(full(seen.body))).await;
+    let (_proxy, address) = Proxy::forwarding(backend.address);
+    let mut client = Client::connect(address).await;
+    for method in ["GET", "POST", "PUT", "DELETE"] {
+        let request = Request::builder()
+            .method(method)
+            .uri("/")
+            .header("host", "a")
+            .header("transfer-encoding", "chunked")
+            .body(trailing("body", HeaderMap::new()))
+            .unwrap();
+        assert_eq!(client.send(request).await.unwrap().text(), "body", "{method}");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
 async fn large_bodies_stream_in_both_directions() {
     let backend = Backend::http1(|seen| Response::new(full(seen.body))).await;
     let (_proxy, address) = Proxy::forwarding(backend.address);
