@@ -9,6 +9,7 @@ pub mod bpf_maps;
 pub mod client_hello;
 pub mod envoy_json;
 pub mod http1;
+pub mod http1_response;
 pub mod http2;
 pub mod packet;
 pub mod pipeline;
@@ -30,6 +31,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("client_hello", client_hello::run),
     ("envoy_json", envoy_json::run),
     ("http1", http1::run),
+    ("http1_response", http1_response::run),
     ("http2", http2::run),
     ("packet", packet::run),
     ("pipeline", pipeline::run),

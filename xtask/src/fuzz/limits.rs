@@ -26,6 +26,7 @@ pub(super) const TARGETS: &[Limits] = &[
     Limits { megabytes: 1024, ..small("client_hello", 4096) },
     Limits { dictionary: Some("envoy_json.dict"), ..small("envoy_json", 8192) },
     Limits { dictionary: Some("http1.dict"), megabytes: 1024, ..small("http1", 4096) },
+    Limits { dictionary: Some("http1.dict"), ..small("http1_response", 2048) },
     Limits { megabytes: 1024, ..small("http2", 4096) },
     small("packet", 256),
     Limits { megabytes: 1024, ..small("pipeline", 256) },
