@@ -28,8 +28,9 @@ use crate::derive::{DeriveConfig, Derived, derive, proxied_addresses};
 use crate::events::{Happened, Kind};
 use crate::health::{PartHealth, Problem};
 use crate::programmed::{self, ProxyListeners};
-use crate::status::{Known, StatusWriter};
-use crate::view::{State, View};
+use crate::state::State;
+use crate::status::Calendar;
+use crate::view::View;
 
 /// How long the kernel's tables may take to follow before the loop goes on without them.
 const KERNEL_WITHIN: Duration = Duration::from_millis(100);
@@ -92,7 +93,7 @@ impl Control {
     /// with the last whole state.
     pub(crate) async fn run(mut self) {
         let mut progress = self.server.progress();
-        let mut writer = StatusWriter::default();
+        let mut calendar = Calendar::default();
         let mut proxy = ProxyListeners::default();
         // Addresses that an earlier agent gave stay where they are.
         let mut derived =
@@ -136,7 +137,7 @@ impl Control {
                 self.wait_for_kernel().await;
             }
             self.tell_proxy(&progress, &mut told);
-            self.show(&folder, &derived, &proxy, &progress, &mut writer, &mut told);
+            self.show(&folder, &derived, &proxy, &progress, &mut calendar, &mut told);
         }
     }
 
@@ -278,28 +279,29 @@ impl Control {
         derived: &Arc<Derived>,
         proxy: &ProxyListeners,
         progress: &Progress,
-        writer: &mut StatusWriter,
+        calendar: &mut Calendar,
         told: &mut Told,
     ) {
-        let mut conditions = derived.conditions.clone();
-        conditions.extend(programmed::conditions(derived, proxy));
-        let known = Known {
-            objects: &folder.objects,
-            conditions: &conditions,
-            addresses: &derived.addresses,
-            attached: &derived.attached,
-        };
-        let (documents, transitions) = writer.documents(&known, Timestamp::now());
+        let last = self.view.state.load_full();
         let problems = folder.problems.iter().map(Problem::from);
         let problems: Vec<Problem> = problems.chain(derived.notes.iter().map(Problem::from)).collect();
         self.tell_all(changes::problems(&told.problems, &problems));
-        self.tell_all(changes::conditions(&transitions));
+        // Conditions follow from these two, and there may be many of them.
+        let same_conditions = Arc::ptr_eq(&last.derived, derived) && last.proxy == *proxy;
+        let conditions = if same_conditions {
+            last.conditions.clone()
+        } else {
+            let mut conditions = derived.conditions.clone();
+            conditions.extend(programmed::conditions(derived, proxy));
+            let (dated, transitions) = calendar.date(conditions, Timestamp::now());
+            self.tell_all(changes::conditions(&transitions));
+            Arc::new(dated)
+        };
         let parts = vec![self.manifests_health(folder), self.proxy_health(progress), self.kernel_health()];
         self.view.state.store(Arc::new(State {
             objects: folder.objects.clone(),
             derived: derived.clone(),
             conditions,
-            documents,
             proxy: proxy.clone(),
             parts,
             problems: problems.clone(),

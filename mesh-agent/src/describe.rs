@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::derive::Derived;
 use crate::programmed::ProxyListeners;
 use crate::services::{BackendRow, ServiceRow};
+use crate::state::State;
 use crate::status::{is_bad, scope_name, status_name};
-use crate::view::State;
 
 /// Everything about an object. `frontends` are all rows of `service list`. Cost: a walk over all routes.
 pub(crate) fn describe(state: &State, object: &Object, document: Value, frontends: &[ServiceRow]) -> Value {
@@ -55,7 +55,8 @@ pub(crate) fn describe(state: &State, object: &Object, document: Value, frontend
 }
 
 fn conditions(state: &State, key: &ObjectKey) -> Vec<Value> {
-    let of_object = state.conditions.iter().filter(|condition| condition.origin.object == *key);
+    let all = state.conditions.iter().map(|dated| &dated.condition);
+    let of_object = all.filter(|condition| condition.origin.object == *key);
     let row = |condition: &mesh_model::ConditionIntent| {
         json!({
             "scope": scope_name(&condition.scope),

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
 
 use crate::derive::{DeriveConfig, Derived, derive};
-use crate::view::State;
+use crate::state::State;
+use crate::status::Calendar;
 
 /// The quickstart of the examples, where traffic is redirected.
 pub(crate) fn quickstart() -> State {
@@ -24,5 +26,6 @@ pub(crate) fn quickstart() -> State {
     };
     let own: [IpAddr; 1] = [[192, 0, 2, 200].into()];
     let derived = derive(&objects, &own, &Derived::default(), &config);
-    State { objects, conditions: derived.conditions.clone(), derived: Arc::new(derived), ..State::starting() }
+    let (conditions, _) = Calendar::default().date(derived.conditions.clone(), Timestamp::UNIX_EPOCH);
+    State { objects, conditions: Arc::new(conditions), derived: Arc::new(derived), ..State::starting() }
 }

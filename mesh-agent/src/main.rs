@@ -25,9 +25,11 @@ mod objects;
 mod processes;
 mod programmed;
 mod proxy;
+mod proxy_watch;
 mod run_dir;
 mod serve;
 mod services;
+mod state;
 mod status;
 mod view;
 

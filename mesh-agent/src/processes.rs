@@ -1,34 +1,8 @@
-//! Watches the proxy's processes: who serves, and who died.
+//! The proxy's processes: who serves, and how they do.
 
-use std::sync::Arc;
-use std::time::Duration;
+use mesh_l7proxy_wire::{StarterStatus, WorkerState, WorkerStatus};
 
-use mesh_l7proxy_wire::{StarterClient, StarterStatus, WorkerState, WorkerStatus};
-
-use crate::changes;
 use crate::health::PartHealth;
-use crate::proxy::ProxyProcess;
-use crate::view::View;
-
-/// How often the starter is asked while a worker serves.
-const EVERY: Duration = Duration::from_secs(1);
-/// The same while none does: somebody waits for it.
-const EVERY_WITHOUT_WORKER: Duration = Duration::from_millis(100);
-
-/// Asks the starter again and again, and tells what changed. Never returns; dropped at any time.
-pub(crate) async fn watch(proxy: ProxyProcess, view: Arc<View>) {
-    loop {
-        let socket = proxy.socket();
-        let asked = tokio::task::spawn_blocking(move || StarterClient::connect(&socket)?.status()).await;
-        let status = asked.ok().and_then(Result::ok).map(Arc::new);
-        let is_serving = status.as_deref().is_some_and(|status| serving(status).is_some());
-        let before = view.processes.swap(status.clone());
-        for happened in changes::processes(before.as_deref(), status.as_deref()) {
-            view.events.record(happened);
-        }
-        tokio::time::sleep(if is_serving { EVERY } else { EVERY_WITHOUT_WORKER }).await;
-    }
-}
 
 /// The newest worker that takes connections.
 pub(crate) fn serving(status: &StarterStatus) -> Option<&WorkerStatus> {

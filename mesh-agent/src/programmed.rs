@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_model::l7::Listener;
+use mesh_model::l7::{Listener, ListenerKey};
 use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, ObjectKey, Origin};
 use mesh_xds::resolve::EffectiveListener;
 
@@ -32,13 +32,20 @@ pub(crate) fn conditions(derived: &Derived, proxy: &ProxyListeners) -> Vec<Condi
     for listener in &derived.fragments.listeners {
         by_object.entry(&listener.key.object).or_default().push(listener);
     }
+    let mut serving: BTreeMap<&ListenerKey, Vec<&EffectiveListener>> = BTreeMap::new();
+    for listener in &derived.effective.listeners {
+        for row in &listener.rows {
+            serving.entry(row).or_default().push(listener);
+        }
+    }
     let mut conditions = Vec::new();
     for claim in &derived.fragments.claims {
         let object = &claim.origin.object;
         let rows = by_object.get(object).map_or(&[][..], Vec::as_slice);
         let mut whole = Verdict::Programmed;
         for row in rows {
-            let verdict = of_listener(derived, row, proxy);
+            let serving = serving.get(&row.key).map_or(&[][..], Vec::as_slice);
+            let verdict = of_listener(derived, row, serving, proxy);
             let scope = ConditionScope::Listener(row.key.section.clone());
             if object.kind == "Gateway" && !told.contains(&(object, &scope)) {
                 conditions.push(verdict.condition(row.origin.clone(), scope, "Programmed"));
@@ -82,8 +89,13 @@ impl Verdict {
     }
 }
 
-fn of_listener(derived: &Derived, row: &Listener, proxy: &ProxyListeners) -> Verdict {
-    let serving: Vec<&EffectiveListener> = effective_of(derived, row).collect();
+/// `serving` are the proxy's listeners that serve the row.
+fn of_listener(
+    derived: &Derived,
+    row: &Listener,
+    serving: &[&EffectiveListener],
+    proxy: &ProxyListeners,
+) -> Verdict {
     if serving.is_empty() {
         let has_address = derived.addresses.contains_key(&row.key.object);
         return if has_address {
@@ -106,9 +118,4 @@ fn of_listener(derived: &Derived, row: &Listener, proxy: &ProxyListeners) -> Ver
         }
     }
     Verdict::Programmed
-}
-
-/// The proxy's listeners that serve this row.
-fn effective_of<'a>(derived: &'a Derived, row: &'a Listener) -> impl Iterator<Item = &'a EffectiveListener> {
-    derived.effective.listeners.iter().filter(|listener| listener.rows.contains(&row.key))
 }

@@ -22,8 +22,9 @@ use crate::derive::DeriveConfig;
 use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
 use crate::proxy::{ProxyProcess, Started};
-use crate::view::{State, View};
-use crate::{api, datapath, logs, processes, run_dir};
+use crate::state::State;
+use crate::view::View;
+use crate::{api, datapath, logs, proxy_watch, run_dir};
 
 /// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
 pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -114,7 +115,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
     let logs = tokio::spawn(logs::keep_small(run_dir.clone()));
-    tokio::spawn(processes::watch(proxy.clone(), view.clone()));
+    tokio::spawn(proxy_watch::watch(proxy.clone(), view.clone()));
     let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
     let control = Control {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use mesh_k8s_api::{ObjectSet, Resource, Stored};
+use mesh_k8s_api::{Kind, ObjectSet, Resource, Stored};
 use mesh_model::address::AddressAssignments;
 use mesh_model::l7::AttachedRoutes;
 use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, ObjectKey};
@@ -16,11 +16,13 @@ use serde_json::{Map, Value, json};
 
 use crate::objects;
 
-/// Objects by kind, as `millrace get` prints them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Documents {
-    /// Lower-case kind to the objects of it that are ours, in name order.
-    pub(crate) by_kind: BTreeMap<&'static str, Vec<Value>>,
+/// A condition, and since when its status is what it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Dated {
+    /// The condition.
+    pub(crate) condition: ConditionIntent,
+    /// Since when.
+    pub(crate) since: Timestamp,
 }
 
 /// What there is to say, all at one moment.
@@ -28,7 +30,7 @@ pub(crate) struct Known<'a> {
     /// The objects.
     pub(crate) objects: &'a ObjectSet,
     /// Every condition of every object.
-    pub(crate) conditions: &'a [ConditionIntent],
+    pub(crate) conditions: &'a [Dated],
     /// Addresses that Ingresses and Gateways were given.
     pub(crate) addresses: &'a AddressAssignments,
     /// Routes of the Gateways' listeners.
@@ -54,44 +56,61 @@ pub(crate) struct Transition {
     pub(crate) message: String,
 }
 
-/// Makes documents and remembers since when each condition is what it is.
+/// Remembers since when each condition is what it is.
 #[derive(Default)]
-pub(crate) struct StatusWriter {
+pub(crate) struct Calendar {
     since: BTreeMap<ConditionId, (ConditionStatus, Timestamp)>,
 }
 
 /// What makes a condition the same one over time.
 type ConditionId = (ObjectKey, ConditionScope, String);
 
-impl StatusWriter {
-    /// Documents of every object that carries a condition, that is: of ours, and the conditions whose status
-    /// is another one than before (of new ones only the bad). Conditions that are gone are forgotten.
-    pub(crate) fn documents(&mut self, known: &Known<'_>, now: Timestamp) -> (Documents, Vec<Transition>) {
+impl Calendar {
+    /// Dates conditions, and tells those whose status is another one than before (of new ones only the bad).
+    /// Conditions that are gone are forgotten.
+    pub(crate) fn date(
+        &mut self,
+        conditions: Vec<ConditionIntent>,
+        now: Timestamp,
+    ) -> (Vec<Dated>, Vec<Transition>) {
         let mut since = BTreeMap::new();
         let mut transitions = Vec::new();
-        let mut by_object: BTreeMap<&ObjectKey, Vec<(&ConditionIntent, Timestamp)>> = BTreeMap::new();
-        for condition in known.conditions {
+        let mut dated = Vec::with_capacity(conditions.len());
+        for condition in conditions {
             let id = (condition.origin.object.clone(), condition.scope.clone(), condition.kind.clone());
             let at = match self.since.get(&id) {
                 Some((status, at)) if *status == condition.status => *at,
                 known => {
-                    if known.is_some() || is_bad(condition) {
-                        transitions.push(transition(condition));
+                    if known.is_some() || is_bad(&condition) {
+                        transitions.push(transition(&condition));
                     }
                     now
                 }
             };
             since.insert(id, (condition.status, at));
-            by_object.entry(&condition.origin.object).or_default().push((condition, at));
+            dated.push(Dated { condition, since: at });
         }
         self.since = since;
-        let mut documents = Documents::default();
-        for (object, conditions) in by_object {
-            let Some((kind, document)) = document(known, object, &conditions) else { continue };
-            documents.by_kind.entry(kind).or_default().push(document);
-        }
-        (documents, transitions)
+        (dated, transitions)
     }
+}
+
+/// The objects of a kind that are ours, that is, that carry a condition, with their status and in the order of
+/// their names. Made when somebody asks: cost is a walk over all conditions, and a document for each object.
+pub(crate) fn documents(known: &Known<'_>, kind: Kind) -> Vec<Value> {
+    let mut by_object: BTreeMap<&ObjectKey, Vec<&Dated>> = BTreeMap::new();
+    for dated in known.conditions.iter().filter(|dated| dated.condition.origin.object.kind == kind.as_str()) {
+        by_object.entry(&dated.condition.origin.object).or_default().push(dated);
+    }
+    let mut attached: BTreeMap<&ObjectKey, Vec<&AttachedRoutes>> = BTreeMap::new();
+    for routes in known.attached {
+        attached.entry(&routes.listener.object).or_default().push(routes);
+    }
+    let ours = by_object.into_iter().filter_map(|(object, conditions)| {
+        let attached = attached.get(object).map_or(&[][..], Vec::as_slice);
+        document(known, object, &conditions, attached)
+    });
+    ours.collect()
 }
 
 fn transition(condition: &ConditionIntent) -> Transition {
@@ -131,8 +150,9 @@ pub(crate) fn status_name(status: ConditionStatus) -> &'static str {
 fn document(
     known: &Known<'_>,
     key: &ObjectKey,
-    conditions: &[(&ConditionIntent, Timestamp)],
-) -> Option<(&'static str, Value)> {
+    conditions: &[&Dated],
+    attached: &[&AttachedRoutes],
+) -> Option<Value> {
     let addresses = known.addresses.get(key).map_or(&[][..], Vec::as_slice);
     let whole = || conditions_of(conditions, &[&ConditionScope::Object]);
     match key.kind.as_str() {
@@ -142,32 +162,28 @@ fn document(
                 "loadBalancer": {"ingress": addresses.iter().map(balancer_ingress).collect::<Vec<_>>()},
                 "conditions": whole(),
             });
-            Some(("ingress", with_status(object, status)))
+            Some(with_status(object, status))
         }
         "Gateway" => {
             let object = known.objects.gateways.get(&key.name)?;
-            let listeners: Vec<Value> = known
-                .attached
-                .iter()
-                .filter(|attached| attached.listener.object == *key)
-                .map(|attached| listener_status(attached, conditions))
-                .collect();
+            let listeners: Vec<Value> =
+                attached.iter().map(|attached| listener_status(attached, conditions)).collect();
             let status = json!({
                 "addresses": addresses.iter().map(|a| json!({"type": "IPAddress", "value": a})).collect::<Vec<_>>(),
                 "conditions": whole(),
                 "listeners": listeners,
             });
-            Some(("gateway", with_status(object, status)))
+            Some(with_status(object, status))
         }
         "GatewayClass" => {
             let object = known.objects.gateway_classes.get(&key.name.name)?;
             let status = json!({"conditions": whole()});
-            Some(("gatewayclass", with_status(object, status)))
+            Some(with_status(object, status))
         }
         "HTTPRoute" => {
             let object = known.objects.http_routes.get(&key.name)?;
             let status = json!({"parents": parents(conditions)});
-            Some(("httproute", with_status(object, status)))
+            Some(with_status(object, status))
         }
         _ => None,
     }
@@ -177,7 +193,7 @@ fn balancer_ingress(address: &IpAddr) -> Value {
     json!({"ip": address, "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443, "protocol": "TCP"}]})
 }
 
-fn listener_status(attached: &AttachedRoutes, conditions: &[(&ConditionIntent, Timestamp)]) -> Value {
+fn listener_status(attached: &AttachedRoutes, conditions: &[&Dated]) -> Value {
     let kinds: Vec<Value> = attached
         .supported_kinds
         .iter()
@@ -192,9 +208,9 @@ fn listener_status(attached: &AttachedRoutes, conditions: &[(&ConditionIntent, T
     })
 }
 
-fn parents(conditions: &[(&ConditionIntent, Timestamp)]) -> Vec<Value> {
+fn parents(conditions: &[&Dated]) -> Vec<Value> {
     let mut by_parent: BTreeMap<&ConditionScope, Value> = BTreeMap::new();
-    for (condition, _) in conditions {
+    for Dated { condition, .. } in conditions {
         let ConditionScope::Parent(parent) = &condition.scope else { continue };
         by_parent.entry(&condition.scope).or_insert_with(|| {
             let mut reference = Map::new();
@@ -217,19 +233,19 @@ fn parents(conditions: &[(&ConditionIntent, Timestamp)]) -> Vec<Value> {
 }
 
 /// Conditions of one part. Of several with one type (found by different stages) the worst is shown.
-fn conditions_of(conditions: &[(&ConditionIntent, Timestamp)], scopes: &[&ConditionScope]) -> Vec<Value> {
-    let mut by_type: BTreeMap<&str, &(&ConditionIntent, Timestamp)> = BTreeMap::new();
-    for entry in conditions.iter().filter(|(condition, _)| scopes.contains(&&condition.scope)) {
+fn conditions_of(conditions: &[&Dated], scopes: &[&ConditionScope]) -> Vec<Value> {
+    let mut by_type: BTreeMap<&str, &Dated> = BTreeMap::new();
+    for dated in conditions.iter().filter(|dated| scopes.contains(&&dated.condition.scope)) {
         by_type
-            .entry(&entry.0.kind)
+            .entry(&dated.condition.kind)
             .and_modify(|shown| {
-                if !is_bad(shown.0) {
-                    *shown = entry;
+                if !is_bad(&shown.condition) {
+                    *shown = dated;
                 }
             })
-            .or_insert(entry);
+            .or_insert(dated);
     }
-    let shown = by_type.into_values().map(|(condition, since)| {
+    let shown = by_type.into_values().map(|Dated { condition, since }| {
         let mut message = condition.message.clone();
         if is_bad(condition) && !condition.origin.source.is_empty() {
             message = format!("{}: {message}", condition.origin.source);

@@ -8,20 +8,17 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use mesh_k8s_api::{Kind, Object, ObjectSet};
 use mesh_l7proxy_wire::StarterStatus;
-use mesh_model::ConditionIntent;
 use mesh_tables::Database;
 use mesh_xds::server::{ResourceCache, ServerHandle};
 use mesh_xds_proto::redact;
 use serde_json::{Value, json};
 
 use crate::datapath::Datapath;
-use crate::derive::Derived;
 use crate::events::EventLog;
-use crate::health::{PartHealth, Problem};
-use crate::programmed::ProxyListeners;
+use crate::health::PartHealth;
 use crate::services::{ServiceIds, ServiceRow};
-use crate::status::Documents;
-use crate::{admin, bpf, describe, objects, processes, services};
+use crate::state::State;
+use crate::{admin, bpf, describe, objects, processes, services, status};
 
 /// The commit it was built from, where the build told.
 const COMMIT: Option<&str> = option_env!("MILLRACE_BUILD_COMMIT");
@@ -35,45 +32,6 @@ pub(crate) enum Refusal {
     Ambiguous(String),
     /// This agent has no such part, or the part does not answer.
     Unavailable(String),
-}
-
-/// The state of one moment.
-#[derive(Clone, Debug)]
-pub(crate) struct State {
-    /// The objects.
-    pub(crate) objects: Arc<ObjectSet>,
-    /// What follows from them.
-    pub(crate) derived: Arc<Derived>,
-    /// Every condition of every object.
-    pub(crate) conditions: Vec<ConditionIntent>,
-    /// Objects with their status.
-    pub(crate) documents: Documents,
-    /// What the proxy says of its listeners.
-    pub(crate) proxy: ProxyListeners,
-    /// Parts that the control loop knows of.
-    pub(crate) parts: Vec<PartHealth>,
-    /// What is wrong with manifests and objects.
-    pub(crate) problems: Vec<Problem>,
-}
-
-impl State {
-    /// Before the first objects were taken.
-    pub(crate) fn starting() -> Self {
-        let part = PartHealth::degraded(
-            "manifests",
-            "the agent has just started and not read them yet",
-            "wait a moment",
-        );
-        Self {
-            objects: Arc::default(),
-            derived: Arc::default(),
-            conditions: Vec::new(),
-            documents: Documents::default(),
-            proxy: ProxyListeners::default(),
-            parts: vec![part],
-            problems: Vec::new(),
-        }
-    }
 }
 
 /// Everything that can be looked at from outside.
@@ -152,8 +110,7 @@ impl View {
         let state = self.state.load();
         let found = find_kind(kind)?;
         if objects::has_status(found) {
-            let lower = found.as_str().to_ascii_lowercase();
-            return Ok(state.documents.by_kind.get(lower.as_str()).cloned().unwrap_or_default());
+            return Ok(status::documents(&state.known(), found));
         }
         let of_kind = state.objects.iter().filter(|object| object.kind() == found);
         Ok(of_kind.map(|object| objects::document(&object)).collect())
@@ -165,13 +122,11 @@ impl View {
         let state = self.state.load_full();
         let object = find_object(&state.objects, kind, namespace, name)?;
         let name = object.name();
-        let lower = kind.as_str().to_ascii_lowercase();
-        let mut of_kind = state.documents.by_kind.get(lower.as_str()).into_iter().flatten();
-        let with_status = of_kind.find(|document| {
+        let document = status::documents(&state.known(), kind).into_iter().find(|document| {
             let metadata = &document["metadata"];
             metadata["name"] == name.name && (!kind.namespaced() || metadata["namespace"] == name.namespace)
         });
-        let document = with_status.cloned().unwrap_or_else(|| objects::document(&object));
+        let document = document.unwrap_or_else(|| objects::document(&object));
         let rows = services::rows(&state.derived, &self.service_ids());
         Ok(describe::describe(&state, &object, document, &rows))
     }

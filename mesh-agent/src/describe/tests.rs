@@ -6,7 +6,7 @@ use super::describe;
 use crate::fixture::quickstart;
 use crate::objects;
 use crate::services::{ServiceIds, rows};
-use crate::view::State;
+use crate::state::State;
 
 fn object(state: &State, kind: Kind, name: &str) -> Object {
     state.objects.get(kind, &NamespacedName::new("shop", name)).expect("it is in the quickstart")

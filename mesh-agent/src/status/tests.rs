@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mesh_k8s_api::{Object, ObjectSet, Source, Stored};
+use mesh_k8s_api::{Kind, Object, ObjectSet, Source, Stored};
 use mesh_model::address::AddressAssignments;
 use mesh_model::condition::ParentRef;
 use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, NamespacedName, ObjectKey};
 use serde_json::{Value, json};
 
-use super::{Known, StatusWriter};
+use super::{Calendar, Known};
 
 fn route() -> (ObjectSet, Arc<Stored<mesh_k8s_api::gateway::HttpRoute>>) {
     let object =
@@ -26,7 +26,7 @@ fn parent(name: &str) -> ConditionScope {
 }
 
 fn documents(
-    writer: &mut StatusWriter,
+    calendar: &mut Calendar,
     conditions: &[(ConditionScope, &str, ConditionStatus)],
     second: i64,
 ) -> Value {
@@ -42,20 +42,21 @@ fn documents(
             message: "what to do".to_owned(),
         })
         .collect();
+    let now = Timestamp::from_second(second).expect("a time");
+    let (conditions, _) = calendar.date(conditions, now);
     let known = Known {
         objects: &objects,
         conditions: &conditions,
         addresses: &AddressAssignments::new(),
         attached: &[],
     };
-    let now = Timestamp::from_second(second).expect("a time");
-    writer.documents(&known, now).0.by_kind["httproute"][0].clone()
+    super::documents(&known, Kind::HttpRoute).remove(0)
 }
 
 #[test]
 fn what_is_wrong_with_a_whole_route_is_told_at_each_of_its_parents() {
     let told = documents(
-        &mut StatusWriter::default(),
+        &mut Calendar::default(),
         &[
             (parent("a"), "Accepted", ConditionStatus::True),
             (parent("b"), "Accepted", ConditionStatus::True),
@@ -77,16 +78,16 @@ fn what_is_wrong_with_a_whole_route_is_told_at_each_of_its_parents() {
 fn of_two_conditions_of_one_type_the_bad_one_is_shown() {
     for order in [[true, false], [false, true]] {
         let conditions = order.map(|good| (parent("a"), "Accepted", ConditionStatus::from(good)));
-        let told = documents(&mut StatusWriter::default(), &conditions, 0);
+        let told = documents(&mut Calendar::default(), &conditions, 0);
         assert_eq!(told["status"]["parents"][0]["conditions"][0]["status"], "False");
     }
 }
 
 #[test]
 fn the_time_of_a_condition_moves_only_when_its_status_does() {
-    let mut writer = StatusWriter::default();
+    let mut calendar = Calendar::default();
     let mut at = |status, second| {
-        let told = documents(&mut writer, &[(parent("a"), "Accepted", status)], second);
+        let told = documents(&mut calendar, &[(parent("a"), "Accepted", status)], second);
         told["status"]["parents"][0]["conditions"][0]["lastTransitionTime"].clone()
     };
     let first = at(ConditionStatus::True, 100);
