@@ -86,7 +86,7 @@ pub(crate) async fn run(
     let serving = tokio::spawn(server.run(async { drop(stopped.await) }));
     let running = Running::start(program, folder.path(), &folder.path().join("xds/xds.sock"))?;
 
-    let outcome = async {
+    let mut outcome: anyhow::Result<Vec<Exchange>> = async {
         let settled = tokio::time::timeout(READY_WITHIN, handle.settled(revision)).await;
         settled.with_context(|| format!("it did not take the resources:\n{}", running.log()))?;
         let refused: Vec<String> = handle
@@ -105,14 +105,18 @@ pub(crate) async fn run(
                 .await
                 .with_context(|| format!("request {}\n{}", request.name, running.log()))?;
             let seen = backends.record.take(BODY_WITHIN).await;
-            let mut exchange = Exchange { response, backends: seen };
-            without_port(&mut exchange, port);
-            exchanges.push(exchange);
+            exchanges.push(Exchange { response, backends: seen });
         }
         Ok(exchanges)
     }
     .await;
     drop(running);
+    if let Ok(exchanges) = &mut outcome {
+        // What reached a backend after its request was answered, and was not seen with the next one.
+        let late = backends.record.take(BODY_WITHIN).await;
+        exchanges.last_mut().into_iter().for_each(|last| last.backends.extend(late.iter().cloned()));
+        exchanges.iter_mut().for_each(|exchange| without_port(exchange, port));
+    }
     let _ = stop.send(());
     serving.await??;
     outcome
