@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
@@ -39,6 +39,8 @@ pub(super) struct Outgoing {
     /// None: nothing more will come of it.
     body: Option<RequestBody>,
     framing: Framing,
+    /// The trailers that the head names (RFC 9110, 6.6.2); others do not go out.
+    announced: Vec<HeaderName>,
     /// Neither was a byte of the request written nor one of its body taken.
     untouched: bool,
 }
@@ -59,6 +61,7 @@ impl Default for Outgoing {
             sent: 0,
             body: None,
             framing: Framing::Length(0),
+            announced: Vec::new(),
             untouched: true,
         }
     }
@@ -89,6 +92,7 @@ impl Outgoing {
                     continue;
                 }
                 header::CONNECTION if says(value, b"close") => persists = false,
+                header::TRAILER => self.announced.extend(names(value)),
                 _ => {}
             }
             field(text, name.as_str(), value);
@@ -182,7 +186,9 @@ impl Outgoing {
             Framing::Chunked => {
                 self.text.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.iter().flatten() {
-                    field(&mut self.text, name.as_str(), value);
+                    if self.announced.contains(name) {
+                        field(&mut self.text, name.as_str(), value);
+                    }
                 }
                 self.text.extend_from_slice(b"\r\n");
                 Ok(())
@@ -237,8 +243,16 @@ impl Outgoing {
     /// Forgets what is left of it.
     pub(super) fn abandon(&mut self) {
         self.body = None;
+        self.announced.clear();
         self.clear();
     }
+}
+
+fn names(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
 }
 
 fn field(text: &mut Vec<u8>, name: &str, value: &HeaderValue) {

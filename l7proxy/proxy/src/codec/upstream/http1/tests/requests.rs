@@ -59,7 +59,7 @@ fn bodies_go_out_with_a_length_or_in_chunks() {
                 "5\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
             ),
             (
-                "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 42\r\n\r\n",
+                "transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 42\r\nx-other: 1\r\n\r\n",
                 "transfer-encoding: chunked",
                 "2\r\nok\r\n0\r\nx-sum: 42\r\n\r\n",
             ),
@@ -74,7 +74,7 @@ fn bodies_go_out_with_a_length_or_in_chunks() {
                 endpoint.write_all(EMPTY).await.unwrap();
             };
             // A body of a request that hardly ever has one is sent as well.
-            let mut headers = HeaderMap::new();
+            let mut headers = headers(&[("trailer", "X-Sum, x-more")]);
             let (response, ()) = tokio::join!(send(&mut sender, Method::GET, &mut headers, body), script);
             assert!(response.is_ok() && sender.is_ready(), "{source}");
         }
