@@ -80,7 +80,12 @@ async fn kept(target: Target, http2: bool, every: Duration, tally: Shared, stop:
         ticks.tick().await;
         let wished = Instant::now();
         lock(&tally).sent += 1;
-        while !*stop.borrow() {
+        loop {
+            if *stop.borrow() {
+                // Not a byte of it was written, and nobody waits for it any more.
+                lock(&tally).sent -= 1;
+                break;
+            }
             let mut connection = match held.take() {
                 Some(connection) if connection.is_open() => connection,
                 ended => {
