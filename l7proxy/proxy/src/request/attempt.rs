@@ -15,6 +15,7 @@ use crate::body::{Progress, RequestBody};
 use crate::codec::{Incoming, Keep, Protocol, RequestHead, SendError};
 use crate::connection::Connection;
 use crate::failure::{Failure, Flags};
+use crate::headers::X_ENVOY_EXPECTED_TIMEOUT;
 use crate::record::Record;
 use crate::upstream::{Admitted, CoreCluster, Lease, PoolKey};
 
@@ -71,7 +72,16 @@ impl Outgoing {
         self.headers.remove(header::EXPECT);
         let mut retries = Retries::new(forward.retry.as_ref(), &here);
         let mut fresh = false;
+        let mut is_first = true;
         loop {
+            if !std::mem::replace(&mut is_first, false)
+                && !connection.manager.suppress_envoy_headers
+                && let Some(left) = deadlines.of_a_try(retries.per_try())
+            {
+                // Not 0, which would mean no limit.
+                let milliseconds = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+                self.headers.insert(X_ENVOY_EXPECTED_TIMEOUT, HeaderValue::from(milliseconds));
+            }
             let Some(endpoint) = cluster.pick(&here.turn, self.source) else {
                 here.counters().none_healthy.add(1);
                 return Err(Failure::NoHealthyUpstream);

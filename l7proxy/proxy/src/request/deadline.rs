@@ -56,6 +56,14 @@ impl Deadlines {
         [route, self.stream].into_iter().flatten().min()
     }
 
+    /// How long a try that begins now may take by the route: its own limit, or what is left of that of all
+    /// tries, whichever is shorter.
+    pub(crate) fn of_a_try(&self, per_try: Option<Duration>) -> Option<Duration> {
+        let used = self.progress.ended().map(|ended| ended.elapsed()).unwrap_or_default();
+        let left = self.route.map(|limit| limit.saturating_sub(used));
+        [left, per_try].into_iter().flatten().min()
+    }
+
     /// Does the work unless a clock runs out first. Dropping it gives the work up. `clock` belongs to the
     /// connection: another request of it that waits at the same time makes one of its own.
     pub(crate) async fn guard<T>(

@@ -1,8 +1,9 @@
 //! Clocks.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -97,6 +98,50 @@ async fn per_try_timeout_leads_to_another_try() {
     for _ in 0..4 {
         assert_eq!(client.get("/").await.text(), "good");
     }
+}
+
+#[tokio::test]
+async fn a_try_is_told_what_is_left_of_the_time() {
+    const DELAY: Duration = Duration::from_millis(50);
+    let told = Arc::new(Mutex::new(Vec::<Option<u64>>::new()));
+    let seen = told.clone();
+    let backend = Backend::http1(move |request| {
+        let expected = request.header("x-envoy-expected-rq-timeout-ms").map(|value| value.parse::<u64>());
+        let mut told = seen.lock().unwrap();
+        told.push(expected.map(Result::unwrap));
+        std::thread::sleep(DELAY);
+        Response::builder()
+            .status(if told.len().is_multiple_of(3) { 200 } else { 503 })
+            .body(empty())
+            .unwrap()
+    })
+    .await;
+    let mut proxy = Proxy::start();
+    let route = |path: &str, timeout: &str, per_try: &str| {
+        format!(
+            "{{ match: {{ prefix: {path} }}, route: {{ cluster: backend, timeout: {timeout},
+                retry_policy: {{ retry_on: 5xx, num_retries: 2{per_try} }} }} }}"
+        )
+    };
+    let all =
+        [route("/all", "10s", ""), route("/try", "10s", ", per_try_timeout: 9s"), route("/none", "0s", "")];
+    proxy.apply(&[
+        cluster("backend", ""),
+        endpoints("backend", &[backend.address]),
+        http_listener("web", ""),
+        routes("web", &format!("[{}]", all.join(", "))),
+    ]);
+    let mut client = Client::connect(proxy.listen("web")).await;
+    let mut tries = async |path: &str| {
+        assert_eq!(client.get(path).await.status, StatusCode::OK);
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        <[Option<u64>; 3]>::try_from(told).expect("three tries")
+    };
+    let [Some(first), Some(second), Some(third)] = tries("/all").await else { panic!("no time was told") };
+    assert_eq!(first, 10_000);
+    assert!((1..=9_950).contains(&second) && (1..=second - 50).contains(&third), "{second}, {third}");
+    assert_eq!(tries("/try").await, [Some(9_000); 3]);
+    assert_eq!(tries("/none").await, [None; 3]);
 }
 
 #[tokio::test]
