@@ -198,6 +198,7 @@ impl View {
             json!({
                 "node": client.node_id,
                 "pid": client.pid,
+                "protocol": client.protocol.name(),
                 "connectedSeconds": client.since.elapsed().as_secs(),
                 "settledRevision": client.settled,
                 "types": types.collect::<Vec<_>>(),

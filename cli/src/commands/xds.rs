@@ -26,7 +26,8 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &XdsCommand) ->
 
 /// A row a client, and below what each refused; empty when there is none.
 pub(crate) fn clients_table(output: &Output, clients: &Value) -> String {
-    let mut table = output.table(&["NODE", "PID", "CONNECTED", "HAS REVISION", "RESOURCES", "REFUSED"]);
+    let mut table =
+        output.table(&["NODE", "PID", "PROTOCOL", "CONNECTED", "HAS REVISION", "RESOURCES", "REFUSED"]);
     let mut refusals = Vec::new();
     for client in items(clients) {
         let acknowledged: usize = items(&client["types"])
@@ -44,6 +45,7 @@ pub(crate) fn clients_table(output: &Output, clients: &Value) -> String {
         table.add_row([
             cell(&client["node"]),
             cell(&client["pid"]),
+            cell(&client["protocol"]),
             format!("{} s", client["connectedSeconds"]),
             cell(&client["settledRevision"]),
             acknowledged.to_string(),
@@ -59,5 +61,31 @@ pub(crate) fn clients_table(output: &Output, clients: &Value) -> String {
         table
     } else {
         format!("{table}\n\nRefused:\n{}", indented(&refusals.join("\n")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::clients_table;
+    use crate::args::{ColorChoice, Format};
+    use crate::output::Output;
+
+    #[test]
+    fn a_client_is_shown_with_the_variant_of_xds_that_it_speaks() {
+        let client = |node: &str, protocol: &str| {
+            json!({
+                "node": node, "pid": 7, "protocol": protocol, "connectedSeconds": 3, "settledRevision": 2,
+                "types": [],
+            })
+        };
+        let output = Output::new(Format::Table, ColorChoice::Never);
+        assert_eq!(
+            clients_table(&output, &json!([client("l7proxy", "delta"), client("envoy", "sotw")])),
+            "NODE     PID  PROTOCOL  CONNECTED  HAS REVISION  RESOURCES  REFUSED\n\
+             l7proxy  7    delta     3 s        2             0          0\n\
+             envoy    7    sotw      3 s        2             0          0"
+        );
     }
 }

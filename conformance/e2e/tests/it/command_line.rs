@@ -269,8 +269,9 @@ fn both_sides_of_xds_are_shown() {
     let stack = ready();
     let run = |arguments: &[&str]| millrace(&stack.run_dir(), arguments);
     let clients = run(&["xds", "clients"]);
-    assert_eq!(clients.words()[0][..3], ["NODE", "PID", "CONNECTED"]);
-    assert_eq!(clients.words()[1][0], "l7proxy");
+    assert_eq!(clients.words()[0][..4], ["NODE", "PID", "PROTOCOL", "CONNECTED"]);
+    assert_eq!((clients.words()[1][0], clients.words()[1][2]), ("l7proxy", "delta"));
+    assert_eq!(run(&["xds", "clients", "-o", "json"]).json()[0]["protocol"], "delta");
     let resources = run(&["xds", "resources"]).json();
     assert_eq!(fields(&resources), ["resources", "revision"]);
     assert!(!resources.to_string().contains("PRIVATE KEY"));
