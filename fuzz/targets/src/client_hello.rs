@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
 
 /// What the counters say about the choice: those of chains, handshakes and refusals.
 fn chosen(outcome: &Outcome) -> Vec<(String, Value)> {
-    let stats = outcome.stats["stats"].as_array().cloned().unwrap_or_default();
+    let stats = outcome.stats()["stats"].as_array().cloned().unwrap_or_default();
     let told = ["no_filter_chain", "connection", "ssl", "tls", "no_certificate", "cx_total"];
     stats
         .into_iter()

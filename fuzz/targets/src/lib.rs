@@ -7,6 +7,7 @@
 pub mod bpf_event;
 pub mod bpf_maps;
 pub mod client_hello;
+pub mod direct_flow;
 pub mod envoy_json;
 pub mod http1;
 pub mod http1_response;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("bpf_event", bpf_event::run),
     ("bpf_maps", bpf_maps::run),
     ("client_hello", client_hello::run),
+    ("direct_flow", direct_flow::run),
     ("envoy_json", envoy_json::run),
     ("http1", http1::run),
     ("http1_response", http1_response::run),

@@ -1,71 +1,109 @@
 //! Objects that were good, changed in ways that people and programs change them, on the whole trip down.
 //!
-//! Holds: our proxy takes everything that we lower, on the way from any state to any other; the same objects
-//! give the same bytes, in whatever order files were read or resources arrived; no dump shows a key.
+//! Holds: our proxy takes everything that we lower, on the way from the good state and back to it, and from
+//! nothing; the same objects give the same bytes, in whatever order files were read or resources arrived; no
+//! dump shows a key.
+//!
+//! A changed configuration is made of the good one by what differs, which is what agent and proxy do, and is
+//! the cheaper way. The dearer checks are made on a few inputs each: the first byte says which.
 
 mod mutate;
 mod seeds;
 
-use std::path::PathBuf;
+use std::cell::RefCell;
 
-use mesh_k8s_api::ObjectSet;
-use mesh_k8s_files::Store;
 use mesh_l7proxy_config::ConfigStore;
 use mesh_xds::resolve::ResolveConfig;
 use mesh_xds::server::ResourceSet;
 use mesh_xds_proto::{json, redact};
-use serde_json::Value;
 
 use self::mutate::mutated;
-use crate::trip::{backwards, change, picture, resources};
+use self::seeds::Folder;
+use crate::trip::{Picture, all_at_once, all_backwards, change, differing, picture, resources};
 
-/// The bytes are a list of changes.
+/// A byte chooses where the proxy is and what is looked at; the rest is a list of changes.
 pub fn run(data: &[u8]) {
-    let documents = mutated(data);
-    let objects = read(documents.iter().enumerate());
-    assert!(objects == read(documents.iter().enumerate().rev()), "the order of files made other objects");
-    let [http, https] = [8080, 8443].map(|port| ([127, 0, 0, 1], port).into());
-    for config in [
-        ResolveConfig::Redirect { thread_ports: vec![(15001, Some(15001)), (15002, Some(15002))] },
-        ResolveConfig::Plain { http, https },
-    ] {
-        let before = resources(seeds::objects(), &config);
-        let set = resources(&objects, &config);
-        assert!(set == resources(&objects, &config), "the same objects gave other bytes");
-        accepted(&before, &set);
-        printed(&set);
+    let (choice, changes) = data.split_first().unwrap_or((&0, &[]));
+    GOOD.with_borrow_mut(|[redirect, plain]| {
+        let good = if choice & 1 == 0 { redirect } else { plain };
+        good.changed(choice >> 1, changes);
+    });
+}
+
+/// The choice to make every check, for inputs that were kept.
+const EVERYTHING: u8 = 6;
+
+thread_local! {
+    static GOOD: RefCell<[Good; 2]> = RefCell::new({
+        let [http, https] = [8080, 8443].map(|port| ([127, 0, 0, 1], port).into());
+        [
+            Good::new(ResolveConfig::Redirect { thread_ports: vec![(15001, Some(15001)), (15002, Some(15002))] }),
+            Good::new(ResolveConfig::Plain { http, https }),
+        ]
+    });
+}
+
+/// The good state, which every input begins with and leads back to.
+struct Good {
+    config: ResolveConfig,
+    folder: Folder,
+    set: ResourceSet,
+    store: ConfigStore,
+    picture: Picture,
+}
+
+impl Good {
+    fn new(config: ResolveConfig) -> Self {
+        let folder = Folder::new();
+        let set = resources(folder.objects(), &config);
+        printed(&set, &ResourceSet::default());
+        let store = all_at_once(&set);
+        let picture = picture(&store);
+        Self { config, folder, set, store, picture }
+    }
+
+    fn changed(&mut self, look_at: u8, changes: &[u8]) {
+        let documents = mutated(changes);
+        self.folder.write(&documents);
+        let set = resources(self.folder.objects(), &self.config);
+        let looks_at = |what| look_at == what || look_at == EVERYTHING;
+        if looks_at(0) {
+            let other = Folder::backwards(&documents);
+            assert!(other.objects() == self.folder.objects(), "the order of files made other objects");
+            assert!(set == resources(other.objects(), &self.config), "the same objects gave other bytes");
+        }
+        self.folder.restore();
+
+        assert_eq!(change(&mut self.store, &self.set, &set), [], "our proxy refuses what we lower");
+        let way = picture(&self.store);
+        if looks_at(1) {
+            assert!(way == picture(&all_at_once(&set)), "the way here made another configuration");
+        }
+        if looks_at(2) {
+            assert!(way == picture(&all_backwards(&set)), "the order of arrival made another configuration");
+        }
+        if looks_at(3) {
+            let mut successor = ConfigStore::new();
+            let refused = successor.import(&self.store.export()).expect("what was exported is whole");
+            assert_eq!(refused, []);
+            assert!(way == picture(&successor), "a successor has another configuration");
+        }
+        if looks_at(4) {
+            let dump = self.store.config_dump().to_string();
+            assert!(!dump.contains(seeds::private_key()), "a dump shows the key");
+        }
+        if looks_at(5) {
+            printed(&set, &self.set);
+        }
+        assert_eq!(change(&mut self.store, &set, &self.set), [], "our proxy refuses the way back");
+        assert!(self.picture == picture(&self.store), "the way back made another configuration");
     }
 }
 
-/// Each document a file of its own, named by its number.
-fn read<'a>(documents: impl Iterator<Item = (usize, &'a Value)>) -> ObjectSet {
-    let mut store = Store::default();
-    for (number, document) in documents {
-        store.put(&PathBuf::from(format!("{number:03}.json")), document.to_string().as_bytes());
-    }
-    store.objects().clone()
-}
-
-fn accepted(before: &ResourceSet, set: &ResourceSet) {
-    let nothing = ResourceSet::default();
-    let mut fresh = ConfigStore::new();
-    assert_eq!(change(&mut fresh, &nothing, set), [], "our proxy refuses what we lower");
-    let fresh = picture(&fresh);
-    assert!(fresh == picture(&backwards(set)), "the order of arrival made another configuration");
-
-    let mut store = ConfigStore::new();
-    assert_eq!(change(&mut store, &nothing, before), []);
-    assert_eq!(change(&mut store, before, set), [], "our proxy refuses the way from one state to the next");
-    assert!(fresh == picture(&store), "the way here made another configuration");
-
-    let mut successor = ConfigStore::new();
-    assert_eq!(successor.import(&store.export()).expect("what was exported is whole"), []);
-    assert!(fresh == picture(&successor), "a successor has another configuration");
-}
-
-fn printed(set: &ResourceSet) {
+/// What of a set another does not have.
+fn printed(set: &ResourceSet, known: &ResourceSet) {
     let key = seeds::private_key();
-    for (type_url, name, body) in set.iter() {
+    for (type_url, name, body) in differing(set, known) {
         let value = json::encode_any(body).unwrap_or_else(|error| panic!("{type_url} {name}: {error}"));
         let again = json::decode_any_value(&value).unwrap_or_else(|error| panic!("{name}: {error}"));
         // Not by their bytes: fields may come in any order.

@@ -24,8 +24,9 @@ use tokio::task::LocalSet;
 
 use crate::endpoint::{self, Answers, Head, Seen};
 
-/// A connection that neither ends nor fails within this is stuck: its client has said all it has to say.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// A connection that neither ends nor fails within so many seconds is stuck: its client has said all it has
+/// to say.
+const PATIENCE: u32 = 15;
 
 /// Where the client seems to be.
 const PEER: ([u8; 4], u16) = ([192, 0, 2, 10], 40000);
@@ -39,8 +40,14 @@ pub(crate) struct Outcome {
     pub(crate) reply: Vec<u8>,
     /// Heads of the requests that reached the endpoint.
     pub(crate) forwarded: Vec<Head>,
-    /// The counters of the proxy.
-    pub(crate) stats: Value,
+    thread: SingleThread,
+}
+
+impl Outcome {
+    /// The counters of the proxy, which it takes longer to print than to serve a connection.
+    pub(crate) fn stats(&self) -> Value {
+        self.thread.stats()
+    }
 }
 
 struct World {
@@ -100,21 +107,31 @@ async fn connection(
     let thread = SingleThread::new(snapshot, Arc::new(NoSockets));
     let served = thread.serve(listener, theirs, (PEER.into(), LOCAL.into()));
     let both = async { tokio::join!(served, client(ours, parts)) };
-    let Ok((_, reply)) = tokio::time::timeout(PATIENCE, both).await else {
-        panic!("the connection is stuck after {} bytes", parts.iter().map(|part| part.len()).sum::<usize>());
+    let reply = tokio::select! {
+        biased;
+        (_, reply) = both => reply,
+        () = patience() => {
+            panic!("the connection is stuck after {} bytes", parts.iter().map(|part| part.len()).sum::<usize>())
+        }
     };
     // The endpoint looks at what is there still.
     for _ in 0..4 {
         tokio::task::yield_now().await;
     }
-    let stats = thread.stats();
     endpoint.abort();
     // The task lets go of the listener when it is gone.
     let _ = endpoint.await;
     let listening = Rc::into_inner(listening).expect("nobody else has the listener");
     let Seen { heads, violations } = seen.take();
     assert_eq!(violations, Vec::<String>::new(), "an endpoint could read it otherwise");
-    (Outcome { reply, forwarded: heads, stats }, listening)
+    (Outcome { reply, forwarded: heads, thread }, listening)
+}
+
+/// Ends when the process has waited for long. Time in which it was stopped counts as one second at most.
+async fn patience() {
+    for _ in 0..PATIENCE {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn client(stream: UnixStream, parts: &[&[u8]]) -> Vec<u8> {

@@ -1,18 +1,19 @@
 //! The trip down, as an agent makes it: objects to Envoy resources. Then what a proxy does with those.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use mesh_control_loadbalancer::{AssignConfig, assign, desired_frontends};
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_ingest::ingest;
-use mesh_l7proxy_config::{ConfigStore, NamedResource, Rejected};
+use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
 use mesh_model::address::AddressAssignments;
 use mesh_model::l7::Fragments;
 use mesh_xds::lower::{LowerConfig, lower};
 use mesh_xds::resolve::{ResolveConfig, resolve};
 use mesh_xds::server::ResourceSet;
-use mesh_xds_proto::type_urls;
+use mesh_xds_proto::{Any, type_urls};
 
 /// What the objects come to, with nothing remembered of earlier ones.
 pub(crate) fn resources(objects: &ObjectSet, config: &ResolveConfig) -> ResourceSet {
@@ -44,23 +45,32 @@ pub(crate) fn resources(objects: &ObjectSet, config: &ResolveConfig) -> Resource
     lower(&effective, &ingested.backends, certificates, &LowerConfig::default())
 }
 
-/// The resources of one type as a proxy gets them.
-fn of_type(set: &ResourceSet, wanted: &str) -> Vec<NamedResource> {
-    let resources = set.iter().filter(|(type_url, ..)| *type_url == wanted);
-    let named = resources.map(|(_, name, body)| NamedResource {
-        name: name.to_owned(),
-        // Equal versions mean equal content, and the store takes them at their word.
-        version: format!("{}", body.value.len()),
-        body: body.clone(),
-    });
-    named.collect()
+/// The resources of a set that another set has not, or has otherwise.
+pub(crate) fn differing<'s>(
+    set: &'s ResourceSet,
+    known: &ResourceSet,
+) -> impl Iterator<Item = (&'s str, &'s str, &'s Any)> {
+    let known: BTreeMap<(&str, &str), &Any> =
+        known.iter().map(|(type_url, name, body)| ((type_url, name), body)).collect();
+    let differing: Vec<_> =
+        set.iter().filter(|(type_url, name, body)| known.get(&(*type_url, *name)) != Some(body)).collect();
+    differing.into_iter()
 }
 
-/// Takes a proxy from one set to another as the server does: additions, then removals.
+fn named((_, name, body): (&str, &str, &Any)) -> NamedResource {
+    // Equal versions mean equal content, and a store may take them at their word.
+    let mut hash = DefaultHasher::new();
+    body.value.hash(&mut hash);
+    NamedResource { name: name.to_owned(), version: format!("{:016x}", hash.finish()), body: body.clone() }
+}
+
+/// Takes a proxy from one set to another as the server does: what differs, then removals.
 pub(crate) fn change(store: &mut ConfigStore, from: &ResourceSet, to: &ResourceSet) -> Vec<Rejected> {
     let mut rejected = Vec::new();
+    let differing: Vec<_> = differing(to, from).collect();
     for wanted in type_urls::IN_ORDER {
-        rejected.extend(store.apply(wanted, of_type(to, wanted), &[]));
+        let upserts = differing.iter().filter(|(type_url, ..)| *type_url == wanted);
+        rejected.extend(store.apply(wanted, upserts.copied().map(named).collect(), &[]));
     }
     let kept: BTreeSet<(&str, &str)> = to.iter().map(|(type_url, name, _)| (type_url, name)).collect();
     for wanted in type_urls::IN_ORDER.into_iter().rev() {
@@ -71,19 +81,38 @@ pub(crate) fn change(store: &mut ConfigStore, from: &ResourceSet, to: &ResourceS
     rejected
 }
 
+/// A proxy that knew nothing.
+pub(crate) fn all_at_once(set: &ResourceSet) -> ConfigStore {
+    let mut store = ConfigStore::new();
+    assert_eq!(change(&mut store, &ResourceSet::default(), set), [], "our proxy refuses what we lower");
+    store
+}
+
 /// A proxy that was given all resources in an order that no server would choose.
-pub(crate) fn backwards(set: &ResourceSet) -> ConfigStore {
+pub(crate) fn all_backwards(set: &ResourceSet) -> ConfigStore {
     let mut store = ConfigStore::new();
     for wanted in type_urls::IN_ORDER.into_iter().rev() {
-        for resource in of_type(set, wanted).into_iter().rev() {
-            assert_eq!(store.apply(wanted, vec![resource], &[]), []);
+        let mut resources: Vec<_> = set.iter().filter(|(type_url, ..)| *type_url == wanted).collect();
+        resources.reverse();
+        for resource in resources {
+            assert_eq!(store.apply(wanted, vec![named(resource)], &[]), []);
         }
     }
     store
 }
 
 /// What a proxy ended up with, to compare.
-pub(crate) fn picture(store: &ConfigStore) -> String {
+#[derive(PartialEq)]
+pub(crate) struct Picture {
+    listeners: Vec<String>,
+    clusters: Vec<String>,
+    binds: Vec<Bind>,
+    /// By type.
+    wanted: Vec<BTreeSet<String>>,
+    held: Vec<u8>,
+}
+
+pub(crate) fn picture(store: &ConfigStore) -> Picture {
     let snapshot = store.snapshot();
     let mut listeners: Vec<String> = snapshot
         .listeners()
@@ -98,5 +127,11 @@ pub(crate) fn picture(store: &ConfigStore) -> String {
         .map(|cluster| format!("{} {}", cluster.settings.name, cluster.endpoints.all().len()))
         .collect();
     clusters.sort();
-    format!("{listeners:?} {clusters:?} {:?} {}", store.binds(), store.config_dump())
+    Picture {
+        listeners,
+        clusters,
+        binds: store.binds(),
+        wanted: type_urls::IN_ORDER.map(|type_url| store.wanted(type_url)).to_vec(),
+        held: store.export(),
+    }
 }

@@ -24,6 +24,7 @@ pub(super) const TARGETS: &[Limits] = &[
     small("bpf_event", 128),
     small("bpf_maps", 256),
     Limits { megabytes: 1024, ..small("client_hello", 4096) },
+    small("direct_flow", 256),
     Limits { dictionary: Some("envoy_json.dict"), ..small("envoy_json", 8192) },
     Limits { dictionary: Some("http1.dict"), megabytes: 1024, ..small("http1", 4096) },
     Limits { dictionary: Some("http1.dict"), ..small("http1_response", 2048) },

@@ -4,20 +4,23 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// One target's run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
-    name: &'static str,
-    executions: u64,
+    pub(super) name: &'static str,
+    pub(super) executions: u64,
     per_second: u64,
     /// Edges reached.
-    coverage: u64,
+    pub(super) edges: u64,
     new_inputs: u64,
     megabytes: u64,
     succeeded: bool,
     findings: Vec<PathBuf>,
     log: PathBuf,
+    /// Time on a processor.
+    pub(super) cpu: Duration,
 }
 
 impl Outcome {
@@ -35,36 +38,48 @@ impl Outcome {
         };
         // `#1234 DONE cov: 56 ft: 78 ...`; after a finding the last line of progress stands for it.
         let progress = text.lines().rev().filter(|line| line.starts_with('#'));
-        let coverage = progress
+        let edges = progress
             .filter_map(|line| line.split_once(" cov: "))
             .find_map(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
         Self {
             name,
             executions: stat("number_of_executed_units"),
             per_second: stat("average_exec_per_sec"),
-            coverage: coverage.unwrap_or(0),
+            edges: edges.unwrap_or(0),
             new_inputs: stat("new_units_added"),
             megabytes: stat("peak_rss_mb"),
             succeeded,
             findings,
             log,
+            cpu: Duration::ZERO,
         }
+    }
+
+    /// The same with the time that it took.
+    pub(super) fn with_cpu(self, cpu: Duration) -> Self {
+        Self { cpu, ..self }
+    }
+
+    /// How much was found. A death that left no input is a finding too.
+    pub(super) fn findings(&self) -> u64 {
+        (self.findings.len() as u64).max(u64::from(!self.succeeded))
     }
 
     /// Whether nothing was found, and inputs were run at all.
     pub(super) fn is_clean(&self) -> bool {
-        self.succeeded && self.findings.is_empty() && self.executions > 0
+        self.findings() == 0 && self.executions > 0
     }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, executions, per_second, coverage, new_inputs, megabytes, .. } = self;
+        let Self { name, executions, per_second, edges, cpu, new_inputs, megabytes, .. } = self;
         write!(
             f,
-            "{name:<14} {executions:>10} executions {per_second:>7}/s, {coverage:>6} edges, \
-             {new_inputs:>5} new inputs, {megabytes:>4} MiB, {} findings",
-            self.findings.len()
+            "{name:<14} {executions:>10} executions {per_second:>7}/s, {edges:>6} edges, \
+             {new_inputs:>5} new inputs, {megabytes:>4} MiB, {:>4} s on a processor, {} findings",
+            cpu.as_secs(),
+            self.findings()
         )?;
         for finding in &self.findings {
             write!(f, "\nFOUND: {name}: {}", finding.display())?;

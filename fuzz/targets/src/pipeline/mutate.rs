@@ -11,8 +11,9 @@ const MOST_CHANGES: usize = 24;
 const MOST_DOCUMENTS: usize = 64;
 
 /// The seeds with the changes that the bytes ask for. No bytes: the seeds.
-pub(super) fn mutated(data: &[u8]) -> Vec<Value> {
-    let mut documents = seeds::documents().to_vec();
+pub(super) fn mutated(data: &[u8]) -> Vec<Document> {
+    let seeds = seeds::documents().iter().cloned().enumerate();
+    let mut documents: Vec<Document> = seeds.map(|(file, value)| Document { file, value }).collect();
     let mut bytes = Bytes(data);
     for _ in 0..MOST_CHANGES {
         if bytes.0.is_empty() {
@@ -21,6 +22,13 @@ pub(super) fn mutated(data: &[u8]) -> Vec<Value> {
         change(&mut documents, &mut bytes);
     }
     documents
+}
+
+/// A document in a file of its own.
+pub(super) struct Document {
+    /// The file's number: that of the seed, or a new one.
+    pub(super) file: usize,
+    pub(super) value: Value,
 }
 
 /// The input, from the front; zeros when it is used up.
@@ -46,29 +54,31 @@ impl<'a> Bytes<'a> {
     }
 }
 
-fn change(documents: &mut Vec<Value>, bytes: &mut Bytes<'_>) {
+fn change(documents: &mut Vec<Document>, bytes: &mut Bytes<'_>) {
     let what = bytes.next() % 10;
     let index = bytes.below(documents.len());
     let Some(document) = documents.get(index) else { return };
     match what {
         0 => drop(documents.remove(index)),
         1 => {
-            let mut copy = document.clone();
+            let mut copy = document.value.clone();
             copy["metadata"]["name"] = value(bytes);
             if documents.len() < MOST_DOCUMENTS {
-                documents.push(copy);
+                let last = documents.iter().map(|document| document.file).max().unwrap_or(0);
+                let file = last.max(seeds::documents().len()) + 1;
+                documents.push(Document { file, value: copy });
             }
         }
-        2 => documents[index]["metadata"]["namespace"] = value(bytes),
-        3 => remove(walk(&mut documents[index], bytes, true), bytes),
-        4 | 5 => *walk(&mut documents[index], bytes, false) = value(bytes),
+        2 => documents[index].value["metadata"]["namespace"] = value(bytes),
+        3 => remove(walk(&mut documents[index].value, bytes, true), bytes),
+        4 | 5 => *walk(&mut documents[index].value, bytes, false) = value(bytes),
         6 => {
             let other = bytes.below(documents.len());
-            let part = walk(&mut documents[other].clone(), bytes, false).clone();
-            *walk(&mut documents[index], bytes, false) = part;
+            let part = walk(&mut documents[other].value.clone(), bytes, false).clone();
+            *walk(&mut documents[index].value, bytes, false) = part;
         }
         7 => {
-            if let Value::Array(items) = walk(&mut documents[index], bytes, true) {
+            if let Value::Array(items) = walk(&mut documents[index].value, bytes, true) {
                 let copy = items.get(bytes.below(items.len())).cloned().unwrap_or_else(|| value(bytes));
                 items.insert(bytes.below(items.len() + 1), copy);
             }
@@ -76,13 +86,13 @@ fn change(documents: &mut Vec<Value>, bytes: &mut Bytes<'_>) {
         8 => {
             let key = bytes.text();
             let value = value(bytes);
-            if let Value::Object(fields) = walk(&mut documents[index], bytes, true) {
+            if let Value::Object(fields) = walk(&mut documents[index].value, bytes, true) {
                 fields.insert(key, value);
             }
         }
         _ => {
             // Numbers and texts a little off.
-            match walk(&mut documents[index], bytes, false) {
+            match walk(&mut documents[index].value, bytes, false) {
                 Value::Number(number) => {
                     let near = number.as_i64().unwrap_or(0).wrapping_add(i64::from(bytes.next()) - 128);
                     *number = near.into();
