@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mesh_l7proxy_config::cluster::ClusterSettings;
@@ -11,31 +11,36 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{CoreCluster, PoolKey};
 use crate::core::Core;
 use crate::failure::Failure;
+use crate::metrics::ClusterStats;
 
 /// Source ports that are tried for one connection.
 const SOURCE_PORT_TRIES: u32 = 16;
 
-/// An open connection; counted until dropped.
-pub(crate) struct Open(Rc<CoreCluster>);
+/// An open connection; counted until dropped. Does not hold the cluster, whose pools hold the connection:
+/// neither would go when the cluster is removed.
+pub(crate) struct Open {
+    stats: Arc<ClusterStats>,
+    thread: usize,
+}
 
 impl Open {
-    fn new(cluster: &Rc<CoreCluster>) -> Self {
+    fn new(cluster: &CoreCluster) -> Self {
         cluster.stats.connections.fetch_add(1, Ordering::Relaxed);
         cluster.counters().connections_opened.add(1);
-        Self(cluster.clone())
+        Self { stats: cluster.stats.clone(), thread: cluster.thread }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.stats.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.counters().connections_closed.add(1);
+        self.stats.connections.fetch_sub(1, Ordering::Relaxed);
+        self.stats.counters.of(self.thread).connections_closed.add(1);
     }
 }
 
 /// Opens a connection within the cluster's time and limit.
 pub(super) async fn connect(
-    cluster: &Rc<CoreCluster>,
+    cluster: &CoreCluster,
     core: &Core,
     settings: &ClusterSettings,
     key: PoolKey,

@@ -1,6 +1,9 @@
 //! What clients get when there is no answer.
 
+use std::time::Duration;
+
 use http::{Request, Response, StatusCode};
+use mesh_xds_proto::type_urls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -211,4 +214,22 @@ async fn unhealthy_endpoint_gets_nothing() {
         assert_eq!(client.get("/").await.text(), "good");
     }
     assert_eq!(bad.connections(), 0);
+}
+
+#[tokio::test]
+async fn connections_to_a_cluster_that_is_removed_are_closed() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = socket.local_addr().unwrap();
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        stream.read(&mut [0; 4096]).await
+    });
+    let (mut proxy, address) = Proxy::forwarding(endpoint);
+    assert_eq!(Client::connect(address).await.get("/").await.text(), "ok");
+    assert!(!served.is_finished(), "the connection waits for the next request");
+    proxy.remove(type_urls::CLUSTER, "backend");
+    let end = tokio::time::timeout(Duration::from_secs(10), served).await;
+    assert_eq!(end.expect("it is closed").unwrap().unwrap(), 0);
 }
