@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     });
 }
 
-/// The choice to make every check, for inputs that were kept.
+/// The choice to make every check.
 const EVERYTHING: u8 = 6;
 
 thread_local! {

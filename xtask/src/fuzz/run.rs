@@ -87,6 +87,7 @@ pub(super) fn libfuzzer(limits: &Limits, folder: &Path) -> Command {
     program.arg(format!("-max_len={}", limits.longest));
     program.arg(format!("-timeout={}", limits.seconds));
     program.arg(format!("-rss_limit_mb={}", limits.megabytes));
+    program.arg(format!("-entropic={}", u8::from(limits.weighs)));
     if let Some(name) = limits.dictionary {
         let dictionary = process::root().join("fuzz/dictionaries").join(name);
         program.arg(format!("-dict={}", dictionary.display()));

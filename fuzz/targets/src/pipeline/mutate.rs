@@ -62,14 +62,14 @@ fn change(documents: &mut Vec<Document>, bytes: &mut Bytes<'_>) {
         0 => drop(documents.remove(index)),
         1 => {
             let mut copy = document.value.clone();
-            copy["metadata"]["name"] = value(bytes);
+            rename(&mut copy, "name", bytes);
             if documents.len() < MOST_DOCUMENTS {
                 let last = documents.iter().map(|document| document.file).max().unwrap_or(0);
                 let file = last.max(seeds::documents().len()) + 1;
                 documents.push(Document { file, value: copy });
             }
         }
-        2 => documents[index].value["metadata"]["namespace"] = value(bytes),
+        2 => rename(&mut documents[index].value, "namespace", bytes),
         3 => remove(walk(&mut documents[index].value, bytes, true), bytes),
         4 | 5 => *walk(&mut documents[index].value, bytes, false) = value(bytes),
         6 => {
@@ -104,6 +104,14 @@ fn change(documents: &mut Vec<Document>, bytes: &mut Bytes<'_>) {
                 other => *other = value(bytes),
             }
         }
+    }
+}
+
+/// An earlier change may have made something of the document that has no name.
+fn rename(document: &mut Value, part: &str, bytes: &mut Bytes<'_>) {
+    let name = value(bytes);
+    if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert(part.to_owned(), name);
     }
 }
 
