@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -74,6 +74,9 @@ impl Ledger {
     pub(super) fn add(outcome: &Outcome, commit: &str) -> anyhow::Result<()> {
         let day = process::output(std::process::Command::new("date").args(["-u", "+%F"]))
             .context("`date` does not tell the day")?;
+        // Two long runs of different targets may end a turn at the same moment.
+        let lock = File::create(process::target_dir().join("fuzz/ledger.lock"))?;
+        lock.lock()?;
         let mut ledger = Self::read()?;
         ledger.count(outcome, day.trim(), commit);
         let path = process::root().join(FILE);
