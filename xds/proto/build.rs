@@ -1,4 +1,4 @@
-//! Embeds the descriptors of envoy-types' messages.
+//! Embeds the descriptors of envoy-types' messages, and from them a table of which message holds which.
 //!
 //! The envoy-types package carries the descriptor set its structs were generated from, as
 //! `src/generated/types.bin`, but exports no path to it. `cargo metadata` knows where the package
@@ -7,6 +7,9 @@
 //!
 //! Source information (comments, three quarters of the bytes) is left out on the wire level:
 //! decoding into prost's own descriptor types would drop the options that mark sensitive fields.
+
+#[path = "build/shapes.rs"]
+mod shapes;
 
 use std::{
     env, fs,
@@ -27,6 +30,7 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let set = package_folder(&out).join("src/generated/types.bin");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build/shapes.rs");
     println!("cargo:rerun-if-changed={}", set.display());
     println!("cargo:rustc-env=ENVOY_TYPES_VERSION={ENVOY_TYPES}");
 
@@ -34,6 +38,7 @@ fn main() {
         panic!("envoy-types {ENVOY_TYPES} has no descriptor set at {}: {error}", set.display())
     });
     fs::write(out.join("descriptors.bin"), without_source_info(&bytes)).expect("OUT_DIR is writable");
+    fs::write(out.join("shapes.rs"), shapes::table(&bytes)).expect("OUT_DIR is writable");
 }
 
 /// The folder of the envoy-types package that this build links.

@@ -31,5 +31,5 @@ pub use headers::HeaderMutations;
 pub use pattern::Substitution;
 pub use resource::{Bind, NamedResource, Rejected};
 pub use snapshot::Snapshot;
-pub use store::{ConfigStore, ImportError};
+pub use store::{ConfigStore, ImportError, Saved};
 pub use tls::TlsUnavailable;

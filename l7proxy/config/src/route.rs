@@ -51,7 +51,8 @@ pub struct RequestHead<'a> {
 #[derive(Debug)]
 pub struct RouteTable {
     pub(crate) name: Arc<str>,
-    hosts: HostIndex,
+    /// Shared with the table before while the domains stay.
+    hosts: Arc<HostIndex>,
     /// Shared with earlier and later tables, as far as they are the same.
     virtual_hosts: Vec<Arc<VirtualHost>>,
     request_headers: HeaderMutations,

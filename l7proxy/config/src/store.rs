@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mesh_xds_proto::{Any, cluster, endpoint, listener, route, tls, type_urls};
 
-pub use self::saved::ImportError;
+pub use self::saved::{ImportError, Saved};
 use crate::check::{At, Checked};
 use crate::cluster::{Cluster, ClusterSettings, Endpoints};
 use crate::listener::{Listener, ListenerParts};
@@ -21,8 +21,7 @@ use crate::{Bind, NamedResource, Rejected, Snapshot};
 /// Holds the last good version of every resource. Not on the data path; one owner.
 #[derive(Debug, Default)]
 pub struct ConfigStore {
-    /// By type URL and name.
-    raw: BTreeMap<&'static str, BTreeMap<String, Raw>>,
+    raw: RawByType,
     /// The newest refusal of each resource, until it is replaced or removed.
     refused: BTreeMap<(&'static str, String), Rejected>,
     listeners: BTreeMap<Arc<str>, Arc<ListenerParts>>,
@@ -34,8 +33,11 @@ pub struct ConfigStore {
     snapshot: Arc<Snapshot>,
 }
 
+/// By type URL and name. A copy is cheap: it shares what is the same.
+type RawByType = BTreeMap<&'static str, imbl::OrdMap<String, Arc<Raw>>>;
+
 /// As received.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Raw {
     version: String,
     body: Any,
@@ -83,7 +85,7 @@ impl ConfigStore {
         }
         let mut rejected = Vec::new();
         for NamedResource { name, version, body } in upserts {
-            let same = |raw: &Raw| raw.body == body && raw.version == version;
+            let same = |raw: &Arc<Raw>| raw.body == body && raw.version == version;
             if self.raw.get(known).and_then(|held| held.get(&name)).is_some_and(same) {
                 continue;
             }
@@ -91,7 +93,7 @@ impl ConfigStore {
                 Ok(()) => {
                     changed = true;
                     self.refused.remove(&(known, name.clone()));
-                    self.raw.entry(known).or_default().insert(name, Raw { version, body });
+                    self.raw.entry(known).or_default().insert(name, Arc::new(Raw { version, body }));
                 }
                 Err(refusal) => {
                     let refusal =
@@ -161,6 +163,14 @@ impl ConfigStore {
     pub fn versions(&self, type_url: &str) -> BTreeMap<String, String> {
         let held = self.raw.get(type_url).into_iter().flatten();
         held.map(|(name, raw)| (name.clone(), raw.version.clone())).collect()
+    }
+
+    /// Whether everything is there that resources refer to by name.
+    pub fn is_complete(&self) -> bool {
+        [type_urls::ENDPOINT, type_urls::SECRET, type_urls::ROUTE].into_iter().all(|type_url| {
+            let held = self.raw.get(type_url);
+            self.wanted(type_url).iter().all(|name| held.is_some_and(|held| held.contains_key(name)))
+        })
     }
 
     fn upsert(&mut self, known: &'static str, name: &str, body: &Any, next: &mut Snapshot) -> Checked<()> {

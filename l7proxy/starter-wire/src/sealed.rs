@@ -2,7 +2,7 @@
 //! included, outlives a worker without ever being in a file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -32,14 +32,14 @@ pub enum SealedError {
     Io(#[source] io::Error),
 }
 
-/// Copies the bytes into a new sealed memfd.
+/// A new sealed memfd with what `write` writes.
 ///
 /// # Errors
-/// What the kernel says: no memory, no descriptors.
-pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+/// What the kernel says: no memory, no descriptors; and what `write` says.
+pub fn sealed_memfd(name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(memory);
-    file.write_all(bytes)?;
+    write(&mut file)?;
     rustix::fs::fcntl_add_seals(&file, SEALS)?;
     Ok(file.into())
 }

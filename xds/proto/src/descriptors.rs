@@ -27,6 +27,12 @@ pub(crate) fn message(full_name: &str) -> Option<MessageDescriptor> {
     POOL.get_message_by_name(full_name)
 }
 
+/// The descriptors of all messages, the entries of maps among them.
+#[cfg(test)]
+pub(crate) fn all_messages() -> impl Iterator<Item = MessageDescriptor> {
+    POOL.all_messages()
+}
+
 /// The descriptor of `google.protobuf.Any`.
 pub(crate) fn any() -> MessageDescriptor {
     message("google.protobuf.Any").expect("every descriptor set has Any")

@@ -1,4 +1,9 @@
-//! A large message without its largest field, and that field's entries as they are on the wire.
+//! Large messages on the wire, without decoding or copying what is large in them.
+
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use crate::{Any, discovery};
 
 /// Takes all entries of the length-delimited field `number` out of an encoded message: what is left, and the
 /// entries in order, still encoded. `None`: malformed.
@@ -33,6 +38,30 @@ pub fn take_entries(mut message: &[u8], number: u32) -> Option<(Vec<u8>, Vec<&[u
     Some((rest, entries))
 }
 
+/// What stands before the value of `body` in a length-delimited `envoy.service.discovery.v3.Resource`; nothing
+/// stands after it.
+#[must_use]
+pub fn resource_prefix(name: &str, version: &str, body: &Any) -> Vec<u8> {
+    /// `Resource.resource` and `Any.value`.
+    const FIELD: u32 = 2;
+    let length = |bytes: usize| bytes as u64;
+    let resource =
+        discovery::Resource { name: name.to_owned(), version: version.to_owned(), ..Default::default() };
+    let mut any = Any { type_url: body.type_url.clone(), value: Vec::new() }.encode_to_vec();
+    encode_key(FIELD, WireType::LengthDelimited, &mut any);
+    encode_varint(length(body.value.len()), &mut any);
+    let whole_any = length(any.len() + body.value.len());
+    let mut prefix = Vec::new();
+    let key_and_length = 1 + encoded_len_varint(whole_any);
+    let whole = resource.encoded_len() + key_and_length + any.len() + body.value.len();
+    encode_varint(length(whole), &mut prefix);
+    resource.encode(&mut prefix).expect("a Vec grows");
+    encode_key(FIELD, WireType::LengthDelimited, &mut prefix);
+    encode_varint(whole_any, &mut prefix);
+    prefix.extend_from_slice(&any);
+    prefix
+}
+
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     prost::encoding::decode_varint(bytes).ok()
 }
@@ -41,8 +70,23 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 mod tests {
     use prost::Message;
 
-    use super::take_entries;
+    use super::{resource_prefix, take_entries};
     use crate::route::{RouteConfiguration, VirtualHost};
+    use crate::{Any, discovery};
+
+    #[test]
+    fn prefix_and_value_are_a_resource() {
+        for bytes in [0, 1, 200, 70_000] {
+            let body = Any { type_url: "type.googleapis.com/a.B".to_owned(), value: vec![7; bytes] };
+            let mut written = resource_prefix("shop/web", "12ab", &body);
+            written.extend_from_slice(&body.value);
+            let mut rest = written.as_slice();
+            let read = discovery::Resource::decode_length_delimited(&mut rest).expect("well formed");
+            assert!(rest.is_empty());
+            assert_eq!((read.name.as_str(), read.version.as_str()), ("shop/web", "12ab"));
+            assert_eq!(read.resource, Some(body));
+        }
+    }
 
     fn host(name: &str) -> VirtualHost {
         VirtualHost { name: name.to_owned(), domains: vec!["*".to_owned()], ..Default::default() }

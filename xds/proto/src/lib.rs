@@ -14,8 +14,8 @@ mod messages;
 pub mod redact;
 mod type_url;
 
-pub use canonical::canonical;
-pub use entries::take_entries;
+pub use canonical::{canonical, is_plain};
+pub use entries::{resource_prefix, take_entries};
 pub use messages::{
     Any, BoolValue, BytesValue, DoubleValue, Duration, Empty, ListValue, StringValue, Struct, Timestamp,
     UInt32Value, UInt64Value, Value, access_log, cluster, core, cors, direct_response, discovery, endpoint,

@@ -32,6 +32,8 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream that lived this long was a success, even if it brought nothing.
 const STABLE: Duration = Duration::from_secs(1);
+/// A large table in a few frames, in place of one for each 16 KiB.
+const FRAME_BYTES: u32 = 1 << 20;
 /// Requests on their way to the socket; more wait in the client, which keeps reading.
 const OUTGOING: usize = 8;
 
@@ -192,6 +194,7 @@ async fn connect(socket: PathBuf) -> Result<Channel, Status> {
     // The name only fills the authority: the connector goes to the socket.
     Endpoint::from_static("http://localhost")
         .connect_timeout(CONNECT_TIMEOUT)
+        .max_frame_size(FRAME_BYTES)
         .connect_with_connector(connector)
         .await
         .map_err(|error| {

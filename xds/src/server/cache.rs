@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mesh_xds_proto::{Any, TypeUrl, any, canonical};
+use mesh_xds_proto::{Any, TypeUrl, any, canonical, is_plain};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -57,6 +57,8 @@ pub struct Resource {
     pub version: String,
     /// Canonical: maps sorted.
     pub body: Any,
+    /// Whether it is canonical for want of maps, see [`is_plain`].
+    plain: bool,
 }
 
 /// Without the body, which may hold a private key.
@@ -133,7 +135,8 @@ impl ResourceCache {
     /// Serves this set from now on: streams send what differs. All types change in one step.
     ///
     /// The first call counts as a change even if the set is empty: it says that the owner knows
-    /// what should be served. Cost: a comparison of all bytes, and a hash of what differs.
+    /// what should be served. Cost: a comparison of all bytes, and a hash of each
+    /// resource that differs.
     pub fn publish(&self, set: ResourceSet) -> Published {
         let _one_at_a_time = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.snapshot();
@@ -196,11 +199,13 @@ fn next_resource(before: Option<&Arc<Resource>>, body: Any) -> Arc<Resource> {
     if let Some(before) = before.filter(|before| before.body == body) {
         return before.clone();
     }
-    let body = canonical(&body);
+    let known = before.filter(|before| before.plain).map(|before| &before.body);
+    let plain = is_plain(&body, known);
+    let body = if plain { body } else { canonical(&body) };
     let version = version(&body);
     match before.filter(|before| before.version == version) {
         Some(before) => before.clone(),
-        None => Arc::new(Resource { version, body }),
+        None => Arc::new(Resource { version, body, plain }),
     }
 }
 

@@ -123,37 +123,60 @@ async fn more(stream: &mut TcpStream, read: &mut BytesMut) -> Result<(), String>
     }
 }
 
-/// One request on a connection of its own, for a close look at the answer.
+/// A connection that stays, for a close look at one answer after the other.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    read: BytesMut,
+}
+
+impl Connection {
+    /// # Errors
+    /// Nobody listens.
+    pub(crate) async fn open(target: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(target).await.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, read: BytesMut::with_capacity(8192) })
+    }
+
+    /// One request and its answer.
+    ///
+    /// # Errors
+    /// There is no whole answer.
+    pub(crate) async fn ask(&mut self, request: &Request) -> anyhow::Result<(Head, Vec<u8>)> {
+        self.stream.write_all(&encode(request, true)).await?;
+        loop {
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                bail!("the connection ended before the answer did");
+            }
+            let mut headers = [httparse::EMPTY_HEADER; 64];
+            let mut response = httparse::Response::new(&mut headers);
+            let httparse::Status::Complete(size) = response.parse(&self.read)? else { continue };
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let head = Head {
+                status: response.code.unwrap_or_default(),
+                headers: response
+                    .headers
+                    .iter()
+                    .map(|header| (header.name.to_ascii_lowercase(), text(header.value)))
+                    .collect(),
+            };
+            let length = head.headers.iter().find(|(name, _)| name == "content-length");
+            let length: usize = length.context("the answer has no content-length")?.1.parse()?;
+            while self.read.len() < size + length {
+                if self.stream.read_buf(&mut self.read).await? == 0 {
+                    bail!("the connection ended before the answer did");
+                }
+            }
+            self.read.advance(size);
+            return Ok((head, self.read.split_to(length).to_vec()));
+        }
+    }
+}
+
+/// One request on a connection of its own.
 ///
 /// # Errors
 /// There is no whole answer.
 pub(crate) async fn ask(target: SocketAddr, request: &Request) -> anyhow::Result<(Head, Vec<u8>)> {
-    let mut stream = TcpStream::connect(target).await.context("cannot connect")?;
-    stream.write_all(&encode(request, true)).await?;
-    let mut read = BytesMut::new();
-    loop {
-        if stream.read_buf(&mut read).await? == 0 {
-            bail!("the connection ended before the answer did");
-        }
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut response = httparse::Response::new(&mut headers);
-        let httparse::Status::Complete(size) = response.parse(&read)? else { continue };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let head = Head {
-            status: response.code.unwrap_or_default(),
-            headers: response
-                .headers
-                .iter()
-                .map(|header| (header.name.to_ascii_lowercase(), text(header.value)))
-                .collect(),
-        };
-        let length = head.headers.iter().find(|(name, _)| name == "content-length");
-        let length: usize = length.context("the answer has no content-length")?.1.parse()?;
-        while read.len() < size + length {
-            if stream.read_buf(&mut read).await? == 0 {
-                bail!("the connection ended before the answer did");
-            }
-        }
-        return Ok((head, read[size..size + length].to_vec()));
-    }
+    Connection::open(target).await?.ask(request).await
 }

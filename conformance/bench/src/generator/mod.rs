@@ -17,7 +17,7 @@ use anyhow::Context;
 use hdrhistogram::Histogram;
 use tokio::sync::mpsc;
 
-pub(crate) use self::http1::{Head, ask};
+pub(crate) use self::http1::{Connection, Head, ask};
 pub(crate) use self::http2::ask as ask_http2;
 
 /// What clients do.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Bench, Finding};
 use crate::args::Peer;
-use crate::generator;
+use crate::generator::Connection;
 use crate::peers::Running;
 use crate::{report, resources};
 
@@ -80,6 +80,8 @@ fn propagate(
 ) -> anyhow::Result<Histogram<u64>> {
     proxy.wait_for(&bench.runtime, &resources::probe_request(hosts, 0))?;
     let mut times = Histogram::<u64>::new_with_bounds(1_000, 60_000_000_000, 3).context("no histogram")?;
+    // One that stays, as clients have them: a new one for each question would take half of the proxy's core.
+    let mut connection = bench.runtime.block_on(Connection::open(proxy.http1))?;
     for change in 1..=changes {
         let prepared = proxy.control()?.prepare(&resources::spread(hosts, each, Some(change)));
         let request = resources::probe_request(hosts, change);
@@ -87,7 +89,7 @@ fn propagate(
         let begun = Instant::now();
         prepared.publish();
         loop {
-            let (head, _) = bench.runtime.block_on(generator::ask(proxy.http1, &request))?;
+            let (head, _) = bench.runtime.block_on(connection.ask(&request))?;
             match head.status {
                 200 => break,
                 404 if begun.elapsed() < Duration::from_secs(20) => std::thread::sleep(POLL),

@@ -21,7 +21,7 @@ use super::action::{
 };
 use super::conditions::Conditions;
 use super::hosts::HostIndex;
-use super::known::Before;
+use super::known::{Before, Known};
 use super::paths::{PathIndex, PathMatch};
 use super::{Route, RouteTable, VirtualHost};
 use crate::address::inline;
@@ -62,22 +62,23 @@ pub(crate) fn compile_encoded(bytes: &[u8], before: Option<&Before<'_>>, at: At<
     let largest_body =
         number(max_direct_response_body_size_bytes).map_or(LARGEST_DIRECT_BODY, |size| size as usize);
     let before = before.filter(|before| before.table.largest_body == largest_body);
-    let mut hosts = HostIndex::new(*ignore_port_in_host_matching);
     let mut clusters = BTreeSet::new();
+    let known = before.map(|before| before.hosts(&encoded));
     let mut compiled = Vec::with_capacity(encoded.len());
     let at_hosts = at.field("virtual_hosts");
     for (index, bytes) in encoded.into_iter().enumerate() {
         let at_host = at_hosts.index(index);
-        let host = match before.and_then(|before| before.host(bytes)) {
+        let host = match known.as_ref().and_then(|known| known.get(index, bytes)) {
             Some(same) => same.clone(),
-            None => Arc::new(virtual_host(bytes, before, largest_body, &mut clusters, at_host)?),
+            None => Arc::new(virtual_host(bytes, known.as_ref(), largest_body, &mut clusters, at_host)?),
         };
-        let at_domains = at_host.field("domains");
-        for (position, domain) in host.domains.iter().enumerate() {
-            hosts.insert(domain, index as u32, at_domains.index(position))?;
-        }
         compiled.push(host);
     }
+    let same_hosts = before.and_then(|before| before.same_hosts(&compiled, *ignore_port_in_host_matching));
+    let hosts = match same_hosts {
+        Some(same) => same,
+        None => Arc::new(host_index(&compiled, *ignore_port_in_host_matching, at_hosts)?),
+    };
     Ok(RouteTable {
         name: name.as_str().into(),
         hosts,
@@ -99,9 +100,21 @@ pub(crate) fn compile_encoded(bytes: &[u8], before: Option<&Before<'_>>, at: At<
     })
 }
 
+fn host_index(hosts: &[Arc<VirtualHost>], ignore_port: bool, at: At<'_>) -> Checked<HostIndex> {
+    let mut index = HostIndex::new(ignore_port);
+    for (number, host) in hosts.iter().enumerate() {
+        let at_host = at.index(number);
+        let at_domains = at_host.field("domains");
+        for (position, domain) in host.domains.iter().enumerate() {
+            index.insert(domain, number as u32, at_domains.index(position))?;
+        }
+    }
+    Ok(index)
+}
+
 fn virtual_host(
     bytes: &[u8],
-    before: Option<&Before<'_>>,
+    hosts: Option<&Known<'_, VirtualHost>>,
     largest_body: usize,
     clusters: &mut BTreeSet<Arc<str>>,
     at: At<'_>,
@@ -122,11 +135,11 @@ fn virtual_host(
         return Err(at.field("domains").refuse("at least one domain is needed"));
     }
     let retry = retry_policy.as_ref().map(|policy| retry(policy, at.field("retry_policy"))).transpose()?;
-    let known = before.and_then(|before| before.routes_of(name, &rest)).unwrap_or_default();
+    let known = hosts.and_then(|hosts| hosts.routes_of(name, &rest, &encoded));
     let mut compiled: Vec<Arc<Route>> = Vec::with_capacity(encoded.len());
     let at_routes = at.field("routes");
     for (index, bytes) in encoded.into_iter().enumerate() {
-        compiled.push(match known.get(bytes) {
+        compiled.push(match known.as_ref().and_then(|(_, routes)| routes.get(index, bytes)) {
             Some(same) => Arc::clone(same),
             None => {
                 let at_route = at_routes.index(index);
@@ -138,7 +151,7 @@ fn virtual_host(
     Ok(VirtualHost {
         name: name.as_str().into(),
         domains: domains.iter().map(|domain| domain.as_str().into()).collect(),
-        paths: PathIndex::build(compiled.iter().map(|route| route.path.clone())),
+        paths: PathIndex::build(compiled.iter().map(|route| &route.path)),
         routes: compiled,
         request_headers: HeaderMutations::compile(
             request_headers_to_add,

@@ -23,6 +23,10 @@ impl HostIndex {
         Self { ignore_port, ..Self::default() }
     }
 
+    pub(crate) fn ignores_port(&self) -> bool {
+        self.ignore_port
+    }
+
     /// Adds one of the domains of virtual host `index`.
     pub(crate) fn insert(&mut self, domain: &str, index: u32, at: At<'_>) -> Checked<()> {
         let lower = domain.to_ascii_lowercase();

@@ -5,11 +5,11 @@
 //! down the path's bytes, and the conditions of those candidates that stand before the best one yet.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 
 use regex::bytes::Regex;
-use smallvec::SmallVec;
 
 /// How a route matches the path. Clones share the text.
 #[derive(Debug, Clone)]
@@ -57,83 +57,136 @@ fn ends_segment(rest: &str) -> bool {
 /// The positions of all routes of one virtual host, by path.
 #[derive(Debug, Default)]
 pub(crate) struct PathIndex {
-    exact: HashMap<Arc<str>, Range<u32>, foldhash::fast::RandomState>,
+    /// The first position of each path.
+    exact: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
     nodes: Vec<Node>,
     /// First bytes of the children's labels, in step with the nodes they belong to.
     first_bytes: Vec<u8>,
     labels: Vec<u8>,
-    /// Positions, ascending within each range.
-    orders: Vec<u32>,
+    /// For each position the next one that asks for the same path in the same way, or [`NONE`].
+    next: Vec<u32>,
     rest: Vec<(u32, PathMatch)>,
 }
 
+/// No position.
+const NONE: u32 = u32::MAX;
+
 /// A node owns the routes whose prefix ends here. Children are consecutive, sorted by first byte.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug)]
 struct Node {
     label: Range<u32>,
     children: Range<u32>,
-    prefixes: Range<u32>,
-    separated: Range<u32>,
+    /// The first position of each kind, or [`NONE`].
+    prefixes: u32,
+    separated: u32,
 }
 
-/// A node while the tree is built.
-#[derive(Default)]
-struct Draft {
-    label: Vec<u8>,
-    children: Vec<Draft>,
-    prefixes: Vec<u32>,
-    separated: Vec<u32>,
+/// A prefix while the tree is built.
+struct Prefix<'a> {
+    bytes: &'a [u8],
+    separated: bool,
+    order: u32,
 }
 
 impl PathIndex {
-    /// `matches` in configured order.
-    pub(crate) fn build(matches: impl IntoIterator<Item = PathMatch>) -> Self {
-        let mut index = Self::default();
-        let mut exact: HashMap<Arc<str>, SmallVec<[u32; 2]>, foldhash::fast::RandomState> =
-            HashMap::default();
-        let mut root = Draft::default();
-        for (order, path) in (0_u32..).zip(matches) {
+    /// `matches` in configured order. Cost: a hash for each exact path, a sort of the prefixes.
+    pub(crate) fn build<'a>(
+        matches: impl DoubleEndedIterator<Item = &'a PathMatch> + ExactSizeIterator,
+    ) -> Self {
+        let mut index = Self { next: vec![NONE; matches.len()], ..Self::default() };
+        let mut prefixes = Vec::new();
+        // From the last to the first, so that each chain of positions grows at its head.
+        for (order, path) in (0..matches.len() as u32).zip(matches).rev() {
+            let mut prefix = |bytes: &'a Arc<str>, separated| {
+                prefixes.push(Prefix { bytes: bytes.as_bytes(), separated, order });
+            };
             match path {
-                PathMatch::Exact(path) => exact.entry(path).or_default().push(order),
-                PathMatch::Prefix(prefix) => root.place(prefix.as_bytes()).prefixes.push(order),
-                PathMatch::SeparatedPrefix(prefix) => root.place(prefix.as_bytes()).separated.push(order),
-                other => index.rest.push((order, other)),
+                PathMatch::Exact(path) => match index.exact.entry(path.clone()) {
+                    Entry::Occupied(mut first) => index.next[order as usize] = first.insert(order),
+                    Entry::Vacant(none) => {
+                        none.insert(order);
+                    }
+                },
+                PathMatch::Prefix(bytes) => prefix(bytes, false),
+                PathMatch::SeparatedPrefix(bytes) => prefix(bytes, true),
+                other => index.rest.push((order, other.clone())),
             }
         }
-        index.exact.reserve(exact.len());
-        for (path, orders) in exact {
-            let range = index.keep(&orders);
-            index.exact.insert(path, range);
-        }
-        index.flatten(root);
+        index.rest.reverse();
+        // Stable: of equal prefixes the last position stays in front.
+        prefixes.sort_by_key(|prefix| prefix.bytes);
+        index.grow(&prefixes);
+        index.exact.shrink_to_fit();
+        index.rest.shrink_to_fit();
         index
+    }
+
+    /// Makes the tree of sorted prefixes, breadth first, so that the children of a node are neighbours.
+    fn grow(&mut self, prefixes: &[Prefix<'_>]) {
+        // For each node those prefixes that begin with all labels down to it, and how long these are together.
+        let mut below = vec![(0..prefixes.len(), 0)];
+        self.add_node(0..0, 0);
+        let mut id = 0;
+        while let Some((range, depth)) = below.get(id).cloned() {
+            let mut rest = range;
+            while let Some(prefix) =
+                prefixes[rest.clone()].first().filter(|prefix| prefix.bytes.len() == depth)
+            {
+                let node = &mut self.nodes[id];
+                let first = if prefix.separated { &mut node.separated } else { &mut node.prefixes };
+                self.next[prefix.order as usize] = std::mem::replace(first, prefix.order);
+                rest.start += 1;
+            }
+            let children = self.nodes.len() as u32;
+            while let Some(lowest) = prefixes[rest.clone()].first() {
+                let first = lowest.bytes[depth];
+                let count = prefixes[rest.clone()].partition_point(|prefix| prefix.bytes[depth] == first);
+                let highest = &prefixes[rest.start + count - 1];
+                // What the two ends of a sorted list share, all of it does.
+                let pairs = lowest.bytes[depth..].iter().zip(&highest.bytes[depth..]);
+                let shared = depth + pairs.take_while(|(a, b)| a == b).count();
+                let start = self.labels.len() as u32;
+                self.labels.extend_from_slice(&lowest.bytes[depth..shared]);
+                self.add_node(start..self.labels.len() as u32, first);
+                below.push((rest.start..rest.start + count, shared));
+                rest.start += count;
+            }
+            self.nodes[id].children = children..self.nodes.len() as u32;
+            id += 1;
+        }
+        self.nodes.shrink_to_fit();
+        self.first_bytes.shrink_to_fit();
+        self.labels.shrink_to_fit();
+    }
+
+    fn add_node(&mut self, label: Range<u32>, first_byte: u8) {
+        self.nodes.push(Node { label, children: 0..0, prefixes: NONE, separated: NONE });
+        self.first_bytes.push(first_byte);
     }
 
     /// The lowest position whose path matches and for which `holds` says yes.
     pub(crate) fn find(&self, path: &str, holds: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut best = u32::MAX;
-        // Ascending, so the first that holds is the best of its list, and the first above `best` ends it.
-        let mut consider = |range: &Range<u32>| {
-            for &order in &self.orders[range.start as usize..range.end as usize] {
-                if order >= best {
-                    break;
-                }
+        let mut best = NONE;
+        // Ascending, so the first that holds is the best of its chain, and the first above `best` ends it.
+        let mut consider = |mut order: u32| {
+            while order < best {
                 if holds(order) {
                     best = order;
                     break;
                 }
+                order = self.next[order as usize];
             }
         };
-        if let Some(range) = self.exact.get(path) {
-            consider(range);
+        if let Some(first) = self.exact.get(path) {
+            consider(*first);
         }
         let bytes = path.as_bytes();
         let mut node = self.nodes.first();
         let mut used = 0;
         while let Some(here) = node {
-            consider(&here.prefixes);
+            consider(here.prefixes);
             if bytes.get(used).is_none_or(|next| *next == b'/') {
-                consider(&here.separated);
+                consider(here.separated);
             }
             node = bytes.get(used).and_then(|next| self.child(here, *next)).filter(|child| {
                 let label = &self.labels[child.label.start as usize..child.label.end as usize];
@@ -151,72 +204,12 @@ impl PathIndex {
                 break;
             }
         }
-        (best != u32::MAX).then_some(best)
+        (best != NONE).then_some(best)
     }
 
     fn child(&self, node: &Node, first: u8) -> Option<&Node> {
         let range = node.children.start as usize..node.children.end as usize;
         let offset = self.first_bytes[range.clone()].binary_search(&first).ok()?;
         self.nodes.get(range.start + offset)
-    }
-
-    fn keep(&mut self, orders: &[u32]) -> Range<u32> {
-        let start = self.orders.len() as u32;
-        self.orders.extend_from_slice(orders);
-        start..self.orders.len() as u32
-    }
-
-    /// Breadth first, so that the children of a node are neighbours.
-    fn flatten(&mut self, root: Draft) {
-        let mut level = vec![(None, root)];
-        while !level.is_empty() {
-            let mut next = Vec::new();
-            for (parent, mut draft) in level {
-                let id = self.nodes.len() as u32;
-                if let Some(parent) = parent {
-                    let parent: &mut Node = &mut self.nodes[parent as usize];
-                    if parent.children.is_empty() {
-                        parent.children = id..id;
-                    }
-                    parent.children.end = id + 1;
-                }
-                let start = self.labels.len() as u32;
-                self.labels.extend_from_slice(&draft.label);
-                let label = start..self.labels.len() as u32;
-                let prefixes = self.keep(&draft.prefixes);
-                let separated = self.keep(&draft.separated);
-                self.first_bytes.push(draft.label.first().copied().unwrap_or_default());
-                self.nodes.push(Node { label, children: 0..0, prefixes, separated });
-                draft.children.sort_unstable_by_key(|child| child.label[0]);
-                next.extend(draft.children.into_iter().map(|child| (Some(id), child)));
-            }
-            level = next;
-        }
-    }
-}
-
-impl Draft {
-    /// The node for `key`, made and split out as needed. Children stay sorted while building, so that
-    /// many routes below one parent do not cost a scan each.
-    fn place(&mut self, key: &[u8]) -> &mut Draft {
-        let Some(&first) = key.first() else { return self };
-        match self.children.binary_search_by_key(&first, |child| child.label[0]) {
-            Err(position) => {
-                self.children.insert(position, Draft { label: key.to_vec(), ..Draft::default() });
-                &mut self.children[position]
-            }
-            Ok(position) => {
-                let child = &mut self.children[position];
-                let shared = child.label.iter().zip(key).take_while(|(a, b)| a == b).count();
-                if shared < child.label.len() {
-                    let lower_label = child.label.split_off(shared);
-                    let upper = Draft { label: std::mem::take(&mut child.label), ..Draft::default() };
-                    let mut lower = std::mem::replace(child, upper);
-                    lower.label = lower_label;
-                    child.children.push(lower);
-                }
-                child.place(&key[shared..])
-            }
-        }
     }
 }

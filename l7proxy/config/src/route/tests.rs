@@ -47,7 +47,7 @@ proptest! {
         paths in prop::collection::vec("(/[abA]{0,3}){1,4}", 1..20),
     ) {
         let holds: Vec<bool> = matches.iter().map(|(_, holds)| *holds).collect();
-        let index = PathIndex::build(matches.iter().map(|(path, _)| path.clone()));
+        let index = PathIndex::build(matches.iter().map(|(path, _)| path));
         for path in &paths {
             let oracle = matches
                 .iter()
@@ -290,7 +290,8 @@ fn what_is_not_supported_is_refused_with_its_place() {
 fn a_hundred_thousand_routes_cost_no_scan() {
     let matches =
         (0..100_000).map(|index| PathMatch::SeparatedPrefix(format!("/service-{index}/api").into()));
-    let index = PathIndex::build(matches);
+    let matches: Vec<PathMatch> = matches.collect();
+    let index = PathIndex::build(matches.iter());
     // The number of conditions asked is the number of candidates, not of routes.
     let asked = std::cell::Cell::new(0);
     let ask = |_| {
@@ -330,7 +331,10 @@ fn a_changed_route_is_all_that_is_compiled_again() {
         Arc::ptr_eq(&host(&same, 0), &host(&before, 0)) && Arc::ptr_eq(&host(&same, 1), &host(&before, 1))
     );
 
+    assert!(Arc::ptr_eq(&same.hosts, &before.hosts));
+
     let changed = after(&two_hosts(503, "5xx", 9));
+    assert!(Arc::ptr_eq(&changed.hosts, &before.hosts));
     assert!(Arc::ptr_eq(&host(&changed, 0), &host(&before, 0)));
     assert!(Arc::ptr_eq(&host(&changed, 1).routes[0], &host(&before, 1).routes[0]));
     assert!(!Arc::ptr_eq(&host(&changed, 1).routes[1], &host(&before, 1).routes[1]));
@@ -345,6 +349,61 @@ fn a_changed_route_is_all_that_is_compiled_again() {
     };
     let matched = changed.find(&head).unwrap();
     assert!(matches!(&matched.route.action, Action::Respond(response) if response.status == 503));
+}
+
+/// A table of hosts `(domain, paths)`; the route of each path answers with a status of its own.
+fn hosts_of(hosts: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let hosts = hosts.iter().enumerate().map(|(number, (domain, paths))| {
+        let routes = paths.iter().map(|path| {
+            let status = 200 + u16::from(*path);
+            serde_json::json!({ "match": { "path": format!("/{path}") }, "direct_response": { "status": status } })
+        });
+        serde_json::json!({
+            "name": format!("host-{domain}"),
+            "domains": [format!("{domain}.{number}.example"), format!("{number}.example")],
+            "routes": routes.collect::<Vec<_>>(),
+        })
+    });
+    let table = serde_json::json!({
+        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        "name": "t",
+        "virtual_hosts": hosts.collect::<Vec<_>>(),
+    });
+    json::decode_any(&table.to_string()).unwrap().value
+}
+
+proptest! {
+    /// Whatever changes, moves, comes or goes: what is shared with the table before changes no answer.
+    #[test]
+    fn a_table_made_of_an_earlier_one_is_as_one_made_afresh(
+        old in prop::collection::vec((0..3_u8, prop::collection::vec(0..5_u8, 0..5)), 0..5),
+        new in prop::collection::vec((0..3_u8, prop::collection::vec(0..5_u8, 0..5)), 0..5),
+    ) {
+        let (old, bytes) = (hosts_of(&old), hosts_of(&new));
+        let before = compile_encoded(&old, None, At::ROOT).unwrap();
+        let known = Before::new(&old, &before).unwrap();
+        let table = compile_encoded(&bytes, Some(&known), At::ROOT).unwrap();
+        let headers = HeaderMap::new();
+        for (number, (domain, paths)) in new.iter().enumerate() {
+            for path in 0..5_u8 {
+                let authority = format!("{domain}.{number}.example");
+                let text = format!("/{path}");
+                let head = RequestHead {
+                    authority: &authority,
+                    path: &text,
+                    query: None,
+                    method: &Method::GET,
+                    scheme: "http",
+                    headers: &headers,
+                };
+                let status = table.find(&head).map(|matched| match &matched.route.action {
+                    Action::Respond(response) => response.status.as_u16(),
+                    other => panic!("{other:?}"),
+                });
+                prop_assert_eq!(status, paths.contains(&path).then_some(200 + u16::from(path)));
+            }
+        }
+    }
 }
 
 #[test]

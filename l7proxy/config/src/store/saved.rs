@@ -1,11 +1,16 @@
 //! The last good resources as bytes, for a successor process.
 
-use mesh_xds_proto::{Message, discovery, type_urls};
+use std::io;
 
-use super::ConfigStore;
+use mesh_xds_proto::{Message, discovery, resource_prefix, type_urls};
+
+use super::{ConfigStore, RawByType};
 use crate::{NamedResource, Rejected};
 
-/// The bytes given to [`ConfigStore::import`] were not written by [`ConfigStore::export`].
+/// Bytes that are written at once, at most.
+const PIECE: usize = 128 * 1024;
+
+/// The bytes given to [`ConfigStore::import`] were not written by [`Saved::write`].
 #[derive(Debug, thiserror::Error)]
 #[error("saved configuration breaks off or is damaged at byte {offset}")]
 pub struct ImportError {
@@ -13,26 +18,37 @@ pub struct ImportError {
     pub offset: usize,
 }
 
-impl ConfigStore {
-    /// The last good resources with their keys, as length-delimited
-    /// `envoy.service.discovery.v3.Resource`, dependencies first. For memory only, never for a file.
-    pub fn export(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+/// The last good resources of one moment with their keys, to be written down by another thread.
+pub struct Saved {
+    raw: RawByType,
+}
+
+impl Saved {
+    /// Writes length-delimited `envoy.service.discovery.v3.Resource`, dependencies first, in pieces of at most
+    /// 128 KiB. For memory only, never for a file. No copies of keys are left behind.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write(&self, out: &mut impl io::Write) -> io::Result<()> {
         for known in type_urls::IN_ORDER {
             for (name, raw) in self.raw.get(known).into_iter().flatten() {
-                let resource = discovery::Resource {
-                    name: name.clone(),
-                    version: raw.version.clone(),
-                    resource: Some(raw.body.clone()),
-                    ..discovery::Resource::default()
-                };
-                resource.encode_length_delimited(&mut out).expect("a Vec grows as needed");
+                out.write_all(&resource_prefix(name, &raw.version, &raw.body))?;
+                for piece in raw.body.value.chunks(PIECE) {
+                    out.write_all(piece)?;
+                }
             }
         }
-        out
+        Ok(())
+    }
+}
+
+impl ConfigStore {
+    /// The last good resources, for [`Saved::write`]. Copies none of them.
+    pub fn save(&self) -> Saved {
+        Saved { raw: self.raw.clone() }
     }
 
-    /// Takes what [`ConfigStore::export`] gave. Errors when the framing is damaged; what was read before
+    /// Takes what [`Saved::write`] wrote. Errors when the framing is damaged; what was read before
     /// that stays.
     pub fn import(&mut self, saved: &[u8]) -> Result<Vec<Rejected>, ImportError> {
         let mut rest = saved;

@@ -4,15 +4,16 @@
 //! none is held while the starter answers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, Write};
 use std::time::Duration;
 
-use mesh_l7proxy_config::{NamedResource, Rejected};
+use mesh_l7proxy_config::{NamedResource, Rejected, Saved};
 use mesh_l7proxy_wire::sealed_memfd;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::controller::Controller;
 use super::link::LinkHandle;
@@ -25,7 +26,7 @@ const STORE_AFTER: Duration = Duration::from_millis(200);
 const STORE_LATEST: Duration = Duration::from_secs(5);
 
 /// All of it is copied each time, so a large one waits longer: this many times what the last copy took,
-/// which bounds the share of this thread that copying takes to a twentieth.
+/// which bounds the share of a core that copying takes to a twentieth.
 const STORE_SHARE: u32 = 20;
 
 /// How long after the starter could not take the configuration it is offered again.
@@ -128,6 +129,8 @@ pub(super) struct ControlTask {
     changes: mpsc::Receiver<Change>,
     store_at: Option<Instant>,
     store_after: Duration,
+    /// The copy that is being made, one at a time, and how it went.
+    storing: JoinSet<(Duration, io::Result<()>)>,
     incomplete_since: Option<Instant>,
 }
 
@@ -142,6 +145,7 @@ impl ControlTask {
             changes,
             store_at: None,
             store_after: STORE_AFTER,
+            storing: JoinSet::new(),
             incomplete_since: None,
         };
         (task, ControlHandle { orders: send_order }, ChangeHandle { changes: send_change })
@@ -161,7 +165,8 @@ impl ControlTask {
                 },
                 Some(change) = self.changes.recv() => self.change(change).await,
                 () = async { tokio::time::sleep_until(store_at.unwrap_or_else(Instant::now)).await },
-                    if store_at.is_some() => self.store_when_complete().await,
+                    if store_at.is_some() && self.storing.is_empty() => self.store_when_complete(),
+                Some(stored) = self.storing.join_next() => self.stored(stored.ok()),
                 _ = retry.tick() => self.controller.retry_failed().await,
             }
         }
@@ -170,7 +175,11 @@ impl ControlTask {
     async fn carry_out(&mut self, order: Order) {
         match order {
             Order::Inspect(read) => read(&self.controller),
-            Order::StoreNow => self.store().await,
+            Order::StoreNow => {
+                self.finish_storing().await;
+                self.store();
+                self.finish_storing().await;
+            }
             Order::Drain { deadline, done } => {
                 self.controller.plane().drain(deadline).await;
                 let _ = done.send(());
@@ -187,33 +196,75 @@ impl ControlTask {
 
     /// Leaves the configuration with the starter, unless parts of it are still on their way: a successor would
     /// serve those that came and know nothing of the others.
-    async fn store_when_complete(&mut self) {
+    fn store_when_complete(&mut self) {
         let late = self.incomplete_since.is_some_and(|since| since.elapsed() > STORE_LATEST);
-        if !self.controller.is_complete() && !late {
+        if !self.controller.store().is_complete() && !late {
             self.incomplete_since.get_or_insert_with(Instant::now);
             self.store_at = Some(Instant::now() + STORE_AFTER);
             return;
         }
         self.incomplete_since = None;
-        self.store().await;
+        self.store();
     }
 
-    /// Leaves the last good configuration with the starter. The copy here is wiped.
-    async fn store(&mut self) {
+    /// Begins to leave the last good configuration with the starter. Changes go on meanwhile.
+    fn store(&mut self) {
         self.store_at = None;
-        let begun = Instant::now();
-        let exported = Zeroizing::new(self.controller.store().export());
-        let memory: OwnedFd = match sealed_memfd("millrace-config", &exported) {
-            Ok(memory) => memory,
-            Err(error) => {
-                self.store_at = Some(Instant::now() + OFFER_AGAIN);
-                return warn!(%error, "no memory to keep the configuration in");
-            }
-        };
-        if let Err(error) = self.link.store_config(memory).await {
+        let (link, saved) = (self.link.clone(), self.controller.store().save());
+        self.storing.spawn(async move {
+            let begun = Instant::now();
+            let stored = leave(&link, saved).await;
+            (begun.elapsed(), stored)
+        });
+    }
+
+    async fn finish_storing(&mut self) {
+        while let Some(stored) = self.storing.join_next().await {
+            self.stored(stored.ok());
+        }
+    }
+
+    /// `None`: the copy was given up, because the runtime ends.
+    fn stored(&mut self, stored: Option<(Duration, io::Result<()>)>) {
+        let Some((took, stored)) = stored else { return };
+        if let Err(error) = stored {
             warn!(%error, "the starter does not keep the configuration; it is offered again");
             self.store_at = Some(Instant::now() + OFFER_AGAIN);
         }
-        self.store_after = STORE_AFTER.max(begun.elapsed() * STORE_SHARE);
+        self.store_after = STORE_AFTER.max(took * STORE_SHARE);
+    }
+}
+
+/// Copies the configuration, on a thread for it, and hands the copy over.
+async fn leave(link: &LinkHandle, saved: Saved) -> io::Result<()> {
+    let copy =
+        move || sealed_memfd("millrace-config", |file| saved.write(&mut GivingWay { file, written: 0 }));
+    let memory = tokio::task::spawn_blocking(copy).await.map_err(io::Error::other)??;
+    Ok(link.store_config(memory).await?)
+}
+
+/// Lets others have the core now and then: nobody waits for the copy, and traffic may share the core with it.
+struct GivingWay<'a> {
+    file: &'a mut File,
+    /// Bytes since it last gave way.
+    written: usize,
+}
+
+/// Some tens of microseconds.
+const GIVE_WAY_AFTER: usize = 128 * 1024;
+
+impl Write for GivingWay<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.written += written;
+        if self.written >= GIVE_WAY_AFTER {
+            self.written = 0;
+            std::thread::yield_now();
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }

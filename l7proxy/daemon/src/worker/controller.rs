@@ -192,8 +192,9 @@ impl Controller {
                 None => self.accept(bind, sockets),
             }
         }
-        let begins =
-            !self.held.is_empty() && (self.is_complete() || self.started.elapsed() > COMPLETE_WITHIN);
+        let begins = self.waiting.is_some()
+            && !self.held.is_empty()
+            && (self.store.is_complete() || self.started.elapsed() > COMPLETE_WITHIN);
         if begins && let Some(waiting) = self.waiting.take() {
             for (bind, sockets) in waiting {
                 self.accept(bind, sockets);
@@ -214,14 +215,6 @@ impl Controller {
             let thread = bind.thread.unwrap_or(number) % self.threads;
             self.plane.add_listener(thread, bind.clone(), TcpListener::from(socket));
         }
-    }
-
-    /// Whether everything is there that resources refer to by name.
-    pub(super) fn is_complete(&self) -> bool {
-        BY_NAME.into_iter().all(|type_url| {
-            let held = self.store.versions(type_url);
-            self.store.wanted(type_url).iter().all(|name| held.contains_key(name))
-        })
     }
 
     async fn open(&self, bind: &Bind) -> Result<(SocketAddr, Vec<OwnedFd>), LinkError> {

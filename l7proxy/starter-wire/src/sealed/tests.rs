@@ -6,7 +6,7 @@ use super::{SealedError, read_sealed, sealed_memfd, verify_sealed};
 
 #[test]
 fn sealed_bytes_read_back_and_cannot_be_changed() {
-    let memory = sealed_memfd("test", b"listeners and keys").unwrap();
+    let memory = sealed_memfd("test", |file| file.write_all(b"listeners and keys")).unwrap();
     assert_eq!(verify_sealed(memory.as_fd()).unwrap(), 18);
     let mut file = File::from(memory.try_clone().unwrap());
     assert!(file.write_all(b"changed").is_err());

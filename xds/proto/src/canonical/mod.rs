@@ -4,9 +4,10 @@
 //! each time. Content hashes and golden files need the same bytes each time.
 
 mod plain;
+mod shape;
 
-use prost_reflect::{Kind, MessageDescriptor};
-
+pub use self::plain::is_plain;
+use self::shape::{Held, Shape};
 use crate::{Any, descriptors};
 
 /// Nested messages deeper than prost would decode are copied as they are.
@@ -18,19 +19,19 @@ const MAX_DEPTH: usize = 100;
 /// route of a table. What is unknown or malformed is copied as it is.
 #[must_use]
 pub fn canonical(any: &Any) -> Any {
-    if plain::is_plain(&any.type_url, &any.value) {
+    if is_plain(any, None) {
         return any.clone();
     }
-    let value = descriptors::message(descriptors::full_name(&any.type_url))
-        .and_then(|message| sorted(&message, &any.value, MAX_DEPTH))
+    let value = Shape::of(descriptors::full_name(&any.type_url))
+        .and_then(|shape| sorted(shape, &any.value, MAX_DEPTH))
         .unwrap_or_else(|| any.value.clone());
     Any { type_url: any.type_url.clone(), value }
 }
 
 /// `None`: malformed, or too deep.
-fn sorted(message: &MessageDescriptor, mut bytes: &[u8], depth: usize) -> Option<Vec<u8>> {
+fn sorted(shape: Shape, mut bytes: &[u8], depth: usize) -> Option<Vec<u8>> {
     let depth = depth.checked_sub(1)?;
-    let held = (message.full_name() == "google.protobuf.Any").then(|| held_message(bytes)).flatten();
+    let held = shape.is_any().then(|| held_message(bytes)).flatten();
     let mut written = Vec::with_capacity(bytes.len());
     // Key with wire type, and the entry: sorted by field first, then by content.
     let mut entries: Vec<(usize, Vec<u8>)> = Vec::new();
@@ -44,15 +45,14 @@ fn sorted(message: &MessageDescriptor, mut bytes: &[u8], depth: usize) -> Option
             2 => {
                 let length = varint(&mut bytes)?;
                 let payload = bytes.split_off(..length)?;
-                let descriptor = message.get_field(u32::try_from(key >> 3).ok()?);
-                let inner = match descriptor.as_ref().map(|field| (field.kind(), field.is_map())) {
-                    Some((Kind::Message(entry), true)) => {
-                        entries.push((key, sorted(&entry, payload, depth)?));
+                let inner = match shape.held((key >> 3) as u64) {
+                    Some(Held::Entry(entry)) => {
+                        entries.push((key, sorted(entry, payload, depth)?));
                         continue;
                     }
-                    Some((Kind::Message(inner), false)) => sorted(&inner, payload, depth),
-                    Some((Kind::Bytes, _)) => held.as_ref().and_then(|held| sorted(held, payload, depth)),
-                    _ => None,
+                    Some(Held::Message(inner)) => sorted(inner, payload, depth),
+                    None if key == ANY_VALUE => held.and_then(|held| sorted(held, payload, depth)),
+                    None => None,
                 };
                 if let Some(inner) = inner {
                     write_delimited(&mut written, key, &inner);
@@ -70,14 +70,18 @@ fn sorted(message: &MessageDescriptor, mut bytes: &[u8], depth: usize) -> Option
     Some(written)
 }
 
-/// What an `Any` holds, from its bytes: the type URL is field 1, the value field 2.
-fn held_message(mut any: &[u8]) -> Option<MessageDescriptor> {
+/// The keys of an `Any`'s fields, both length-delimited.
+const ANY_TYPE_URL: usize = 1 << 3 | 2;
+const ANY_VALUE: usize = 2 << 3 | 2;
+
+/// What an `Any` holds, from its bytes.
+fn held_message(mut any: &[u8]) -> Option<Shape> {
     while !any.is_empty() {
         let key = varint(&mut any)?;
         let length = varint(&mut any)?;
         let payload = any.split_off(..length)?;
-        if key == (1 << 3 | 2) {
-            return descriptors::message(descriptors::full_name(str::from_utf8(payload).ok()?));
+        if key == ANY_TYPE_URL {
+            return Shape::of(descriptors::full_name(str::from_utf8(payload).ok()?));
         }
     }
     None

@@ -1,100 +1,108 @@
 //! Messages that have one encoding anyway: those without a map and without an `Any`.
 //!
-//! Large tables are such, and are looked at with each change: the descriptors of their types are boiled down
-//! to what this question needs.
+//! Large tables are such, and little of them changes at a time: what is the same as before is not looked into.
 
-use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
-
-use prost_reflect::{Kind, MessageDescriptor};
-
+use super::shape::{Held, Shape};
 use super::{MAX_DEPTH, varint};
-use crate::descriptors;
-
-static TYPES: LazyLock<Mutex<Types>> = LazyLock::new(Mutex::default);
-
-/// The types that were met and all that they hold.
-#[derive(Default)]
-struct Types {
-    by_name: HashMap<String, usize>,
-    all: Vec<Type>,
-}
-
-/// The fields of a message that hold messages, sorted by number.
-#[derive(Default)]
-struct Type {
-    fields: Vec<(u32, Inner)>,
-}
-
-#[derive(Clone, Copy)]
-enum Inner {
-    /// More than one encoding is possible.
-    MapOrAny,
-    /// Place among all types.
-    Message(usize),
-}
+use crate::{Any, descriptors};
 
 /// Whether the bytes of the message are canonical as they are. No for what is unknown or malformed.
-pub(super) fn is_plain(type_url: &str, bytes: &[u8]) -> bool {
-    let mut types = TYPES.lock().unwrap_or_else(PoisonError::into_inner);
-    let name = descriptors::full_name(type_url);
-    let known = types.by_name.get(name).copied();
-    let Some(place) = known.or_else(|| Some(types.learn(&descriptors::message(name)?))) else { return false };
-    types.is_plain(place, bytes, MAX_DEPTH).unwrap_or(false)
+///
+/// `before` is an earlier version of which that is known. Cost: a look at each field of the messages that
+/// differ from those in its place before, a comparison of bytes for the others.
+#[must_use]
+pub fn is_plain(any: &Any, before: Option<&Any>) -> bool {
+    let before =
+        before.filter(|before| before.type_url == any.type_url).map(|before| before.value.as_slice());
+    Shape::of(descriptors::full_name(&any.type_url))
+        .and_then(|shape| all_plain(shape, &any.value, before, MAX_DEPTH))
+        .unwrap_or(false)
 }
 
-impl Types {
-    fn learn(&mut self, message: &MessageDescriptor) -> usize {
-        if let Some(place) = self.by_name.get(message.full_name()) {
-            return *place;
-        }
-        let place = self.all.len();
-        // Before its fields, because messages may hold themselves.
-        self.by_name.insert(message.full_name().to_owned(), place);
-        self.all.push(Type::default());
-        let mut fields: Vec<(u32, Inner)> = Vec::new();
-        for field in message.fields() {
-            let Kind::Message(inner) = field.kind() else { continue };
-            let inner = match field.is_map() || inner.full_name() == "google.protobuf.Any" {
-                true => Inner::MapOrAny,
-                false => Inner::Message(self.learn(&inner)),
-            };
-            fields.push((field.number(), inner));
-        }
-        fields.sort_unstable_by_key(|(number, _)| *number);
-        self.all[place].fields = fields;
-        place
-    }
-
-    /// `None`: malformed, or too deep.
-    fn is_plain(&self, place: usize, mut bytes: &[u8], depth: usize) -> Option<bool> {
-        let depth = depth.checked_sub(1)?;
-        let fields = &self.all[place].fields;
-        while !bytes.is_empty() {
-            let key = varint(&mut bytes)?;
-            match key & 7 {
-                0 => drop(varint(&mut bytes)?),
-                1 => drop(bytes.split_off(..8)?),
-                5 => drop(bytes.split_off(..4)?),
-                2 => {
-                    let length = varint(&mut bytes)?;
-                    let payload = bytes.split_off(..length)?;
-                    let number = u32::try_from(key >> 3).ok()?;
-                    let Ok(found) = fields.binary_search_by_key(&number, |(number, _)| *number) else {
-                        continue;
-                    };
-                    match fields[found].1 {
-                        Inner::MapOrAny => return Some(false),
-                        Inner::Message(inner) => {
-                            if !self.is_plain(inner, payload, depth)? {
-                                return Some(false);
-                            }
-                        }
-                    }
-                }
-                _ => return None,
+/// `None`: malformed, or too deep.
+fn all_plain(shape: Shape, bytes: &[u8], before: Option<&[u8]>, depth: usize) -> Option<bool> {
+    let depth = depth.checked_sub(1)?;
+    let Some(before) = before else {
+        for field in Fields(bytes) {
+            if !field?.is_plain(shape, None, depth)? {
+                return Some(false);
             }
         }
-        Some(true)
+        return Some(true);
+    };
+    let new: Vec<Field<'_>> = Fields(bytes).collect::<Option<_>>()?;
+    let old: Vec<Field<'_>> = Fields(before).collect::<Option<_>>()?;
+    let front = new.iter().zip(&old).take_while(|(new, old)| new.whole == old.whole).count();
+    let rests = new[front..].iter().rev().zip(old[front..].iter().rev());
+    let back = rests.take_while(|(new, old)| new.whole == old.whole).count();
+    let (new, old) = (&new[front..new.len() - back], &old[front..old.len() - back]);
+    // One entry in place of one: that may be large as well.
+    let earlier = match (new, old) {
+        ([new], [old]) if new.key == old.key => old.payload,
+        _ => None,
+    };
+    for field in new {
+        if !field.is_plain(shape, earlier, depth)? {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+struct Field<'a> {
+    key: usize,
+    /// With its key.
+    whole: &'a [u8],
+    /// Of a length-delimited one.
+    payload: Option<&'a [u8]>,
+}
+
+impl Field<'_> {
+    fn is_plain(&self, shape: Shape, before: Option<&[u8]>, depth: usize) -> Option<bool> {
+        let Some(payload) = self.payload else { return Some(true) };
+        match shape.held((self.key >> 3) as u64) {
+            None => Some(true),
+            Some(Held::Entry(_)) => Some(false),
+            Some(Held::Message(inner)) if inner.is_any() => Some(false),
+            Some(Held::Message(inner)) => all_plain(inner, payload, before, depth),
+        }
+    }
+}
+
+/// The fields of a message; `None` for what is malformed, as the last.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Option<Field<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.read();
+        if field.is_none() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn read(&mut self) -> Option<Field<'a>> {
+        let rest = &mut self.0;
+        let begin = *rest;
+        let key = varint(rest)?;
+        let mut payload = None;
+        match key & 7 {
+            0 => drop(varint(rest)?),
+            1 => drop(rest.split_off(..8)?),
+            2 => {
+                let length = varint(rest)?;
+                payload = Some(rest.split_off(..length)?);
+            }
+            5 => drop(rest.split_off(..4)?),
+            _ => return None,
+        }
+        Some(Field { key, whole: &begin[..begin.len() - rest.len()], payload })
     }
 }
