@@ -43,6 +43,9 @@ use args::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // For the proxy's starter, which inherits it: its allocator would take pages of 2 MiB before its first line
+    // runs. A kernel without such pages refuses, and is as good.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     start_logging(&arguments.serve.log, arguments.serve.log_json);
     let outcome = match &arguments.command {
         Some(Command::Cleanup(options)) => datapath::cleanup(options),
