@@ -48,6 +48,13 @@ impl ConfigStore {
         Saved { raw: self.raw.clone() }
     }
 
+    /// The same as bytes at once, for whoever holds the configuration in memory anyway.
+    pub fn export(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.save().write(&mut bytes).expect("a Vec grows as needed");
+        bytes
+    }
+
     /// Takes what [`Saved::write`] wrote. Errors when the framing is damaged; what was read before
     /// that stays.
     pub fn import(&mut self, saved: &[u8]) -> Result<Vec<Rejected>, ImportError> {

@@ -70,12 +70,6 @@ fn secret(name: &str, matching: bool) -> NamedResource {
     named(name, json::decode_any(&value.to_string()).unwrap())
 }
 
-fn export(store: &ConfigStore) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    store.save().write(&mut bytes).unwrap();
-    bytes
-}
-
 fn take(store: &mut ConfigStore, type_url: &str, resource: NamedResource) -> Vec<Rejected> {
     store.apply(type_url, vec![resource], &[])
 }
@@ -215,7 +209,7 @@ fn keys_are_in_the_export_and_nowhere_else() {
     assert!(dump.contains("[redacted]") && !dump.contains(&key));
     let snapshot = format!("{:?}", store.snapshot());
     assert!(!snapshot.contains(&key) && !snapshot.contains("PRIVATE"));
-    assert!(String::from_utf8_lossy(&export(&store)).contains(&key));
+    assert!(String::from_utf8_lossy(&store.export()).contains(&key));
 }
 
 #[test]
@@ -226,10 +220,10 @@ fn export_and_import_give_the_same_configuration() {
     take(&mut store, type_urls::ROUTE, routes("routes-a", 200));
     take(&mut store, type_urls::CLUSTER, cluster("c", ""));
     take(&mut store, type_urls::ENDPOINT, endpoints("service-c", 9));
-    let saved = export(&store);
+    let saved = store.export();
     let mut copy = ConfigStore::new();
     assert_eq!(copy.import(&saved).unwrap(), []);
-    assert_eq!(export(&copy), saved);
+    assert_eq!(copy.export(), saved);
     assert_eq!(copy.config_dump(), store.config_dump());
     assert_eq!(copy.versions(type_urls::CLUSTER), store.versions(type_urls::CLUSTER));
     assert_eq!(copy.snapshot().cluster("c").unwrap().endpoints.all().len(), 1);
