@@ -3,7 +3,7 @@
 //! One thread, one runtime. The client's stream is a pair of Unix sockets; the endpoint is on loopback, and
 //! each input has connections of its own to it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -27,6 +27,9 @@ use crate::endpoint::{self, Answers, Head, Seen};
 /// A connection that neither ends nor fails within so many seconds is stuck: its client has said all it has
 /// to say.
 const PATIENCE: u32 = 15;
+
+/// Turns of the runtime in which nothing comes: some times as many as a request takes to the endpoint and back.
+const STILL: u32 = 32;
 
 /// Where the client seems to be.
 const PEER: ([u8; 4], u16) = ([192, 0, 2, 10], 40000);
@@ -136,6 +139,7 @@ async fn patience() {
 
 async fn client(stream: UnixStream, parts: &[&[u8]]) -> Vec<u8> {
     let (mut reader, mut writer) = stream.into_split();
+    let received = Cell::new(0);
     let sends = async {
         for part in parts {
             if writer.write_all(part).await.is_err() {
@@ -146,12 +150,21 @@ async fn client(stream: UnixStream, parts: &[&[u8]]) -> Vec<u8> {
                 tokio::task::yield_now().await;
             }
         }
+        // A client that has hung up need not be answered: how many of its requests still are, would be a matter of
+        // moments. So it waits until nothing more comes.
+        let (mut still, mut last) = (0, received.get());
+        while still < STILL {
+            tokio::task::yield_now().await;
+            still = if received.get() == last { still + 1 } else { 0 };
+            last = received.get();
+        }
         let _ = writer.shutdown().await;
     };
     let reads = async {
         let mut reply = Vec::new();
         let mut buffer = [0; 16 * 1024];
         while let Ok(size @ 1..) = reader.read(&mut buffer).await {
+            received.set(received.get() + size);
             if reply.len() < 64 * 1024 {
                 reply.extend_from_slice(&buffer[..size]);
             }
