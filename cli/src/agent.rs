@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -35,21 +35,32 @@ impl Agent {
 
     /// `GET path`, the answer as JSON.
     pub(crate) async fn ask(&self, path: &str) -> Outcome<Value> {
+        self.ask_within(path, ANSWER_WITHIN).await
+    }
+
+    /// The same for those who have a time of their own; ten seconds at most.
+    pub(crate) async fn ask_within(&self, path: &str, within: Duration) -> Outcome<Value> {
+        let within = within.min(ANSWER_WITHIN);
         let asked = async {
             let response = self.send(path).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), LARGEST).collect().await;
-            let body = body.map_err(|error| anyhow!("the agent's answer broke off: {error}"))?.to_bytes();
+            let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+                true => anyhow!("the agent's answer is larger than {LARGEST} bytes").into(),
+                false => self.ended(),
+            });
+            let body = body?.to_bytes();
             judge(status, &body)?;
             Ok(serde_json::from_slice(&body).context("the agent's answer is no JSON")?)
         };
-        tokio::time::timeout(ANSWER_WITHIN, asked).await.map_err(|_| self.slow())?
+        tokio::time::timeout(within, asked).await.map_err(|_| self.slow(within))?
     }
 
     /// `GET path`, a stream of JSON documents, one a line; `each` is called for every one of them until the
     /// stream ends.
     pub(crate) async fn stream(&self, path: &str, mut each: impl FnMut(Value) -> Outcome<()>) -> Outcome<()> {
-        let sent = tokio::time::timeout(ANSWER_WITHIN, self.send(path)).await.map_err(|_| self.slow())?;
+        let sent = tokio::time::timeout(ANSWER_WITHIN, self.send(path)).await;
+        let sent = sent.map_err(|_| self.slow(ANSWER_WITHIN))?;
         let mut response = sent?;
         if response.status() != StatusCode::OK {
             let status = response.status();
@@ -105,12 +116,12 @@ impl Agent {
 
     /// The agent went away while it was read.
     pub(crate) fn ended(&self) -> Failure {
-        let why = "it ended, and its stream with it".to_owned();
+        let why = "it ended, and its answer with it".to_owned();
         Failure::Unreachable { socket: self.socket.clone(), why }
     }
 
-    fn slow(&self) -> Failure {
-        let why = format!("it did not answer within {} s", ANSWER_WITHIN.as_secs());
+    fn slow(&self, within: Duration) -> Failure {
+        let why = format!("it did not answer within {within:?}");
         Failure::Unreachable { socket: self.socket.clone(), why }
     }
 }

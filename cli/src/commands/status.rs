@@ -35,7 +35,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &StatusOptions)
 async fn wait(agent: &Agent, path: &str, within: Duration) -> Outcome<Value> {
     let deadline = Instant::now() + within;
     // What is told when the time is over.
-    let mut last = agent.ask(path).await;
+    let mut last = agent.ask_within(path, within).await;
     loop {
         match last {
             Ok(status) if status["healthy"] == true => return Ok(status),

@@ -1,6 +1,8 @@
 //! The tool as a user meets it, without an agent. With one: `conformance/e2e/tests/it/command_line.rs`.
 
+use std::os::unix::net::UnixListener;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 
@@ -41,6 +43,21 @@ fn without_an_agent_the_error_names_the_socket_and_how_to_start_one() {
 fn a_wait_for_an_agent_that_never_comes_ends_in_time() {
     let output = millrace(&["status", "--wait", "--wait-duration", "300ms"]);
     assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn a_wait_for_an_agent_that_hangs_ends_in_time_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // Connections wait in its queue, and nobody takes them.
+    let _hung = UnixListener::bind(folder.path().join("agent.sock")).expect("a socket");
+    let begun = Instant::now();
+    let mut millrace = Command::cargo_bin("millrace").expect("the tool is built");
+    millrace.env("MILLRACE_RUN_DIR", folder.path());
+    let output = millrace.args(["status", "--wait", "--wait-duration", "300ms"]).output().expect("it runs");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{told}");
+    assert!(told.contains("did not answer within 300ms"), "{told}");
 }
 
 #[test]
