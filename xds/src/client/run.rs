@@ -34,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STABLE: Duration = Duration::from_secs(1);
 /// A large table in a few frames, in place of one for each 16 KiB.
 const FRAME_BYTES: u32 = 1 << 20;
+/// Vain attempts, a second and a half, after which it is said why: a server that starts beside us is in time.
+const TOLD_AFTER: u32 = 5;
 /// Requests on their way to the socket; more wait in the client, which keeps reading.
 const OUTGOING: usize = 8;
 
@@ -94,7 +96,12 @@ impl<S: ConfigSink> Client<S> {
                     (Instant::now(), 0)
                 }
                 ConnectionStatus::Disconnected { since, attempts, .. } => {
-                    (*since, attempts.saturating_add(1))
+                    let attempts = attempts.saturating_add(1);
+                    if attempts == TOLD_AFTER {
+                        let socket = self.config.socket.display();
+                        tracing::warn!(error, %socket, "configuration server cannot be reached; it is tried again");
+                    }
+                    (*since, attempts)
                 }
             };
             *status = ConnectionStatus::Disconnected { since, attempts, error };
