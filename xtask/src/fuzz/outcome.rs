@@ -19,6 +19,8 @@ pub(super) struct Outcome {
     succeeded: bool,
     findings: Vec<PathBuf>,
     log: PathBuf,
+    /// What the target said when it died, and its input.
+    last_words: Vec<String>,
     /// Time on a processor.
     pub(super) cpu: Duration,
 }
@@ -51,6 +53,7 @@ impl Outcome {
             succeeded,
             findings,
             log,
+            last_words: if succeeded { Vec::new() } else { last_words(text) },
             cpu: Duration::ZERO,
         }
     }
@@ -87,11 +90,28 @@ impl fmt::Display for Outcome {
         if !self.succeeded && self.findings.is_empty() {
             write!(f, "\nFOUND: {name}: it died without leaving its input, as a stack that overflows does")?;
         }
+        for line in &self.last_words {
+            write!(f, "\n{name}: {line}")?;
+        }
         if !self.is_clean() {
             write!(f, "\n{name}: what libFuzzer said is in {}", self.log.display())?;
         }
         Ok(())
     }
+}
+
+/// Lines of a death that are shown, and the most characters of each.
+const LAST_WORDS: (usize, usize) = (12, 800);
+
+/// The panic's message without its stack, libFuzzer's own reason, and the input: the machine that found it may be
+/// gone when somebody reads of it.
+fn last_words(text: &str) -> Vec<String> {
+    let panic = text.lines().skip_while(|line| !line.contains("panicked at"));
+    let panic = panic.take_while(|line| *line != "stack backtrace:");
+    let reason =
+        text.lines().filter(|line| line.contains(" ERROR: libFuzzer") || line.starts_with("Base64: "));
+    let cut = |line: &str| line.chars().take(LAST_WORDS.1).collect();
+    panic.take(LAST_WORDS.0).chain(reason).map(cut).collect()
 }
 
 /// The files of a folder, sorted.
@@ -131,5 +151,18 @@ mod tests {
         let died = Outcome::new("packet", REPORT, false, Vec::new(), log());
         assert!(!died.is_clean() && died.to_string().contains("FOUND: packet: it died"), "{died}");
         assert!(!Outcome::new("packet", "", true, Vec::new(), log()).is_clean());
+    }
+
+    #[test]
+    fn a_death_is_told_without_its_stack() {
+        let text = "#2 NEW cov: 3\nthread '<unnamed>' panicked at targets/src/packet.rs:1:2:\nleft: 1\n\
+            stack backtrace:\n   0: rust_begin_unwind\n==7== ERROR: libFuzzer: deadly signal\nBase64: AGQ=\n";
+        let shown = Outcome::new("packet", text, false, Vec::new(), PathBuf::from("log")).to_string();
+        for part in
+            ["packet: thread '<unnamed>' panicked at", "packet: left: 1", "deadly signal", "Base64: AGQ="]
+        {
+            assert!(shown.contains(part), "{shown}");
+        }
+        assert!(!shown.contains("rust_begin_unwind"), "{shown}");
     }
 }
