@@ -1,0 +1,3 @@
+//! Endpoints against the kernel, in network namespaces of their own.
+
+mod life;
