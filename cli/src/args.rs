@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// Show the addresses that connections are made to, and where they go.
     #[command(visible_alias = "svc", subcommand)]
     Service(ServiceCommand),
+    /// Show the pods of this node.
+    #[command(visible_alias = "ep", subcommand)]
+    Endpoint(EndpointCommand),
     /// Show the proxy's configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -157,6 +160,13 @@ pub(crate) enum ServiceCommand {
         /// An ID of the list, ADDRESS:PORT, or NAMESPACE/NAME.
         which: String,
     },
+}
+
+/// What to show of pods.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// List those whose network this agent made.
+    List,
 }
 
 /// What to show of the proxy's configuration.

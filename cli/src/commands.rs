@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod config;
 pub(crate) mod describe;
+pub(crate) mod endpoint;
 pub(crate) mod events;
 pub(crate) mod get;
 pub(crate) mod proxy;

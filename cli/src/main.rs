@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use agent::Agent;
-use args::{Arguments, Command};
+use args::{Arguments, Command, EndpointCommand};
 use exit::{Failure, Outcome};
 use output::Output;
 
@@ -47,6 +47,7 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Get(options) => commands::get::run(&agent, &output, options).await,
         Command::Describe(options) => commands::describe::run(&agent, &output, options).await,
         Command::Service(command) => commands::service::run(&agent, &output, command).await,
+        Command::Endpoint(EndpointCommand::List) => commands::endpoint::run(&agent, &output).await,
         Command::Config(command) => commands::config::run(&agent, &output, command).await,
         Command::Proxy(command) => commands::proxy::run(&agent, &output, command).await,
         Command::Bpf(command) => commands::bpf::run(&agent, &output, command).await,

@@ -33,6 +33,7 @@ pub(crate) fn serve(socket: &Path, view: Arc<View>) -> anyhow::Result<SocketFile
         .route("/v1/get/{kind}", get(objects))
         .route("/v1/describe/{kind}/{name}", get(describe))
         .route("/v1/services", get(services))
+        .route("/v1/endpoints", get(endpoints))
         .route("/v1/bpf", get(maps))
         .route("/v1/bpf/{map}", get(map))
         .route("/v1/proxy/{what}", get(proxy))
@@ -85,6 +86,10 @@ async fn describe(
 
 async fn services(State(view): Shared) -> Response {
     blocking(move || Ok(json!(view.services()))).await
+}
+
+async fn endpoints(State(view): Shared) -> Response {
+    blocking(move || view.endpoints()).await
 }
 
 async fn maps(State(view): Shared) -> Response {

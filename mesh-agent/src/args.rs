@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mesh_l7proxy_wire::default_run_dir;
 
 /// The node agent of Millrace: reads Kubernetes objects, configures the proxy over xDS and programs the
@@ -107,6 +108,8 @@ pub(crate) struct ServeOptions {
     /// is started with others.
     #[arg(long, value_name = "LOW-HIGH", default_value = "20000-32000", value_parser = port_range)]
     pub(crate) upstream_ports: (u16, u16),
+    #[command(flatten)]
+    pub(crate) pods: PodOptions,
     /// Ingress: whether plain HTTP on a host with TLS is redirected to HTTPS.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub(crate) enforce_ingress_https: bool,
@@ -119,6 +122,28 @@ pub(crate) struct ServeOptions {
     /// Log lines as JSON.
     #[arg(long)]
     pub(crate) log_json: bool,
+}
+
+/// Options of the pods' network.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PodOptions {
+    /// Addresses for this node's pods. With a range of either family the agent serves the CNI plugin on `cni.sock`.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) ipv4_range: Vec<Ipv4Net>,
+    /// The same for IPv6.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) ipv6_range: Vec<Ipv6Net>,
+    /// Largest packet of the pods' devices, in bytes; 0: that of the devices towards the outside.
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = mtu)]
+    pub(crate) mtu: u32,
+}
+
+impl PodOptions {
+    /// The ranges of both families.
+    pub(crate) fn ranges(&self) -> Vec<IpNet> {
+        let v4 = self.ipv4_range.iter().map(|range| range.trunc().into());
+        v4.chain(self.ipv6_range.iter().map(|range| range.trunc().into())).collect()
+    }
 }
 
 impl ServeOptions {
@@ -158,11 +183,26 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
     Ok((low, high))
 }
 
+/// Nothing, or at least what IPv6 asks of every link (RFC 8200, 5).
+fn mtu(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{text}` is no size of packets; it is 0 or 1280 to 65535 bytes");
+    let mtu = text.parse().map_err(|_| wrong())?;
+    if mtu == 0 || (1280..=65535).contains(&mtu) { Ok(mtu) } else { Err(wrong()) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Arguments, port_range};
+    use super::{Arguments, mtu, port_range};
+
+    #[test]
+    fn a_packet_is_not_smaller_than_ipv6_allows() {
+        assert_eq!((mtu("0"), mtu("1280")), (Ok(0), Ok(1280)));
+        for wrong in ["1279", "65536", "-1", "big"] {
+            assert!(mtu(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

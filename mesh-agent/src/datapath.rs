@@ -174,6 +174,14 @@ impl Datapath {
         state.trouble = trouble;
     }
 
+    /// Attaches a pod's device at once: no packet of a pod may pass before its programs see it.
+    pub(crate) fn attach_pod(&self, name: &str, index: u32) -> anyhow::Result<()> {
+        let mut state = self.lock();
+        state.loaded.attach(&Device { name: name.to_owned(), kind: DeviceKind::Pod })?;
+        state.attached.insert((index, name.to_owned()));
+        Ok(())
+    }
+
     /// What could not be attached holds back nothing else.
     fn attach_devices(&self, state: &mut State, node: &NodeState) -> Vec<anyhow::Error> {
         let wanted: Vec<&Link> = node.links.values().filter(|link| self.is_wanted(link)).collect();
@@ -316,7 +324,7 @@ pub(crate) fn cleanup(options: &CleanupOptions) -> anyhow::Result<()> {
 /// Removes the sockets in a run directory that nobody serves any more; how many.
 fn remove_dead_sockets(run_dir: &Path) -> std::io::Result<usize> {
     let mut removed = 0;
-    for name in ["agent.sock", "xds.sock", "starter.sock", "proxy-admin.sock"] {
+    for name in ["agent.sock", "xds.sock", "starter.sock", "proxy-admin.sock", mesh_cni_wire::SOCKET] {
         let path = run_dir.join(name);
         // One that is alive but of another type (starter.sock) says so with another error.
         match UnixStream::connect(&path) {

@@ -58,6 +58,12 @@ pub(crate) enum Kind {
     WorkerStarted,
     /// A worker died and another took its place.
     WorkerRestarted,
+    /// A pod has its network.
+    EndpointCreated,
+    /// A pod's network is gone.
+    EndpointRemoved,
+    /// A pod did not get its network.
+    EndpointFailed,
     /// The state of a part is another one.
     PartChanged,
     /// A reader was too slow.

@@ -21,10 +21,11 @@ use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
 use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
+use crate::pod_network::PodNetwork;
 use crate::proxy::{ProxyProcess, Started};
 use crate::state::State;
 use crate::view::View;
-use crate::{api, datapath, logs, proxy_watch, run_dir};
+use crate::{api, cni, datapath, logs, proxy_watch, run_dir};
 
 /// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
 pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -93,6 +94,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         false => watch::channel(NodeState::default()).1,
     };
 
+    let pods = start_pods(options, datapath.as_ref(), &node)?;
     let database = Arc::new(Database::new());
     let kernel = match &datapath {
         Some(datapath) => Some(start_kernel(&database, datapath)?),
@@ -106,11 +108,16 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         cache: cache.clone(),
         server: handle.clone(),
         datapath: datapath.clone(),
+        pods: pods.clone(),
         run_dir: run_dir.clone(),
         events: EventLog::default(),
     });
     tell_start(&view);
     let _api = api::serve(&run_dir.join("agent.sock"), view.clone())?;
+    let _cni = match pods {
+        Some(pods) => Some(cni::serve(&run_dir.join(mesh_cni_wire::SOCKET), pods, view.clone())?),
+        None => None,
+    };
     if let Some(datapath) = &datapath {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
@@ -145,6 +152,23 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let _ = stop_server.send(());
     let _ = serving.await;
     outcome
+}
+
+/// The pods' network, where this node has addresses for them.
+fn start_pods(
+    options: &ServeOptions,
+    datapath: Option<&Arc<Datapath>>,
+    node: &watch::Receiver<NodeState>,
+) -> anyhow::Result<Option<Arc<PodNetwork>>> {
+    if options.pods.ranges().is_empty() {
+        return Ok(None);
+    }
+    let datapath = datapath.context(
+        "--ipv4-range and --ipv6-range make this agent the pods' network, which needs its kernel programs: \
+         start it as root, without --redirect=off",
+    )?;
+    let pods = PodNetwork::start(&options.pods, &options.roots.run_dir, datapath.clone(), node.clone())?;
+    Ok(Some(Arc::new(pods)))
 }
 
 /// The first events: that the agent began, and the plan it follows.

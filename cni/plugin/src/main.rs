@@ -46,7 +46,8 @@ fn run(version: &mut String) -> Result<Value, Failure> {
     let config = config()?;
     if let Some(asked) = config["cniVersion"].as_str() {
         if !VERSIONS.contains(&asked) {
-            let msg = format!("cniVersion {asked} of the network configuration is none of {}", VERSIONS.join(", "));
+            let msg =
+                format!("cniVersion {asked} of the network configuration is none of {}", VERSIONS.join(", "));
             return Err(Failure::new(Code::IncompatibleVersion, msg));
         }
         asked.clone_into(version);
@@ -102,8 +103,9 @@ fn config() -> Result<Value, Failure> {
     let mut text = String::new();
     let io = |error| Failure::new(Code::Io, format!("cannot read the network configuration: {error}"));
     std::io::stdin().take(LONGEST).read_to_string(&mut text).map_err(io)?;
-    let config: Value = serde_json::from_str(&text)
-        .map_err(|error| Failure::new(Code::Decoding, format!("the network configuration is no JSON: {error}")))?;
+    let config: Value = serde_json::from_str(&text).map_err(|error| {
+        Failure::new(Code::Decoding, format!("the network configuration is no JSON: {error}"))
+    })?;
     match config.is_object() {
         true => Ok(config),
         false => Err(Failure::new(Code::Decoding, "the network configuration is no JSON object")),

@@ -116,8 +116,8 @@ impl TryFrom<u32> for Code {
 
     fn try_from(number: u32) -> Result<Self, String> {
         use Code::{
-            Changed, Decoding, Exhausted, IncompatibleVersion, InvalidConfig, InvalidEnvironment, Io, Network,
-            NotAvailable, TryAgainLater,
+            Changed, Decoding, Exhausted, IncompatibleVersion, InvalidConfig, InvalidEnvironment, Io,
+            Network, NotAvailable, TryAgainLater,
         };
         let all = [
             IncompatibleVersion,
@@ -131,7 +131,9 @@ impl TryFrom<u32> for Code {
             Network,
             Changed,
         ];
-        all.into_iter().find(|code| u32::from(*code) == number).ok_or_else(|| format!("{number} is no code of ours"))
+        all.into_iter()
+            .find(|code| u32::from(*code) == number)
+            .ok_or_else(|| format!("{number} is no code of ours"))
     }
 }
 
@@ -172,8 +174,12 @@ mod tests {
 
     fn success() -> Success {
         let gateway = IpAddr::from(Ipv4Addr::new(169, 254, 1, 1));
-        let interface =
-            Interface { name: "eth0".to_owned(), mac: "02:00:00:00:00:01".to_owned(), mtu: 1500, sandbox: "/n".to_owned() };
+        let interface = Interface {
+            name: "eth0".to_owned(),
+            mac: "02:00:00:00:00:01".to_owned(),
+            mtu: 1500,
+            sandbox: "/n".to_owned(),
+        };
         Success {
             interfaces: vec![interface],
             ips: vec![Ip { address: "10.0.0.2/32".to_owned(), gateway, interface: 0 }],

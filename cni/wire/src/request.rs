@@ -68,7 +68,10 @@ impl Request {
 
     /// A value of `CNI_ARGS`.
     pub fn argument(&self, key: &str) -> Option<&str> {
-        self.arguments.split(';').find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key)).map(|p| p.1)
+        self.arguments
+            .split(';')
+            .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key))
+            .map(|p| p.1)
     }
 
     /// Whom the request is about.

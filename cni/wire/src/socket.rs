@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use serde_json::Value;
 
@@ -79,7 +80,8 @@ fn send(
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one request"));
     }
-    let sent = rustix::net::sendmsg(&*stream, &[IoSlice::new(document)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let sent =
+        rustix::net::sendmsg(&*stream, &[IoSlice::new(document)], &mut ancillary, SendFlags::NOSIGNAL)?;
     stream.write_all(&document[sent..])?;
     stream.shutdown(Shutdown::Write)
 }
@@ -187,7 +189,9 @@ mod tests {
     fn too_much_nonsense_and_silence_are_errors() {
         let refused = |bytes: Vec<u8>| {
             let (mut ours, mut theirs) = UnixStream::pair().expect("a pair");
-            let writer = std::thread::spawn(move || theirs.write_all(&bytes).and_then(|()| theirs.shutdown(std::net::Shutdown::Write)));
+            let writer = std::thread::spawn(move || {
+                theirs.write_all(&bytes).and_then(|()| theirs.shutdown(std::net::Shutdown::Write))
+            });
             let error = receive(&mut ours, PATIENCE).expect_err("it is no request");
             drop(ours);
             let _ = writer.join().expect("the writer ends");

@@ -98,10 +98,10 @@ impl Endpoint {
     /// away after a crash finds them again.
     pub(crate) fn new(id: u16, wanted: Wanted) -> Self {
         let Wanted { container_id, interface, netns, pod, addresses, mtu, route_mtu } = wanted;
-        let digest = Sha256::new().chain_update(&container_id).chain_update([0]).chain_update(&interface).finalize();
+        let digest =
+            Sha256::new().chain_update(&container_id).chain_update([0]).chain_update(&interface).finalize();
         let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        let device =
-            Device { name: format!("{PREFIX}{name}"), index: 0, mac: Mac::local(&digest[6..12]) };
+        let device = Device { name: format!("{PREFIX}{name}"), index: 0, mac: Mac::local(&digest[6..12]) };
         let mac = Mac::local(&digest[12..18]);
         let state = EndpointState::Creating;
         Self { id, container_id, interface, netns, pod, addresses, device, mac, mtu, route_mtu, state }

@@ -29,7 +29,8 @@ pub(crate) fn make_pair(
     outer.header.change_mask = LinkFlags::Up;
     let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(inner)))];
     outer.attributes.push(LinkAttribute::LinkInfo(info));
-    let what = format!("ip link add {} type veth peer name {interface} netns {}", device.name, endpoint.netns);
+    let what =
+        format!("ip link add {} type veth peer name {interface} netns {}", device.name, endpoint.netns);
     node.make(&what, RouteNetlinkMessage::NewLink(outer), Existing::Refuse)?;
     find(node, &device.name).map(|found| found.index)
 }

@@ -9,7 +9,8 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
 };
 
 use crate::endpoint::{Endpoint, Mac};
@@ -91,8 +92,11 @@ fn add_address(
     message.header.index = index;
     // No duplicate can be on a segment of two; looking for one would take a second.
     let flags = AddressFlags::Permanent | AddressFlags::Nodad;
-    message.attributes =
-        vec![AddressAttribute::Local(address), AddressAttribute::Address(address), AddressAttribute::Flags(flags)];
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+        AddressAttribute::Flags(flags),
+    ];
     let what = format!("ip address add {address} dev {interface} in the pod");
     inside.make(&what, RouteNetlinkMessage::NewAddress(message), Existing::Replace)
 }
@@ -112,8 +116,10 @@ pub(crate) fn set_neighbour(
         IpAddr::V4(address) => NeighbourAddress::Inet(address),
         IpAddr::V6(address) => NeighbourAddress::Inet6(address),
     };
-    message.attributes =
-        vec![NeighbourAttribute::Destination(destination), NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())];
+    message.attributes = vec![
+        NeighbourAttribute::Destination(destination),
+        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
+    ];
     let what = format!("ip neighbour replace {address} lladdr {mac} nud permanent");
     requests.make(&what, RouteNetlinkMessage::NewNeighbour(message), Existing::Replace)
 }

@@ -34,7 +34,8 @@ pub struct NodeIpam {
 impl NodeIpam {
     /// Gives from these ranges from now on; the families may be mixed.
     pub fn set_ranges(&mut self, ranges: &[IpNet]) {
-        let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = ranges.iter().partition(|range| matches!(range, IpNet::V4(_)));
+        let (v4, v6): (Vec<IpNet>, Vec<IpNet>) =
+            ranges.iter().partition(|range| matches!(range, IpNet::V4(_)));
         self.v4.set_ranges(&v4);
         self.v6.set_ranges(&v6);
     }
@@ -72,10 +73,10 @@ impl NodeIpam {
         claimed.fold(true, |all, one| all & one)
     }
 
-    /// Gives addresses back; those nobody had are passed over.
-    pub fn release(&mut self, addresses: &[IpAddr]) {
+    /// Gives addresses back; those that are not this owner's are passed over.
+    pub fn release(&mut self, addresses: &[IpAddr], owner: &str) {
         for address in addresses {
-            self.pool(*address).release(*address);
+            self.pool(*address).release(*address, owner);
         }
     }
 
@@ -109,7 +110,8 @@ mod tests {
     #[test]
     fn a_pod_gets_one_address_of_each_family_or_none() {
         let mut both = node(&["fd00::/120", "10.0.0.0/30"]);
-        let given: Vec<String> = both.allocate("a").expect("there are some").iter().map(IpAddr::to_string).collect();
+        let given: Vec<String> =
+            both.allocate("a").expect("there are some").iter().map(IpAddr::to_string).collect();
         assert_eq!(given, ["10.0.0.1", "fd00::1"]);
         both.allocate("b").expect("one more");
         let error = both.allocate("c").expect_err("IPv4 is used up");
@@ -128,7 +130,7 @@ mod tests {
         let live: Vec<IpAddr> = ["192.0.2.1", "fd00::1"].map(|text| text.parse().expect("an address")).into();
         assert!(!both.claim(&live, "a"), "the first is in no range");
         assert_eq!(both.allocate("b").expect("there are some")[1].to_string(), "fd00::2");
-        both.release(&live);
+        both.release(&live, "a");
         assert_eq!(both.usage()[1].used, 1);
     }
 }

@@ -57,7 +57,8 @@ impl Pool {
 
     /// The next free address. None: there is none.
     pub fn allocate(&mut self, owner: &str) -> Option<IpAddr> {
-        let range = self.ranges.iter_mut().filter(|range| !range.is_leaving).find(|range| !range.is_full())?;
+        let range =
+            self.ranges.iter_mut().filter(|range| !range.is_leaving).find(|range| !range.is_full())?;
         let place = range.free_place()?;
         range.next = place + 1;
         range.owners.insert(place, owner.to_owned());
@@ -73,10 +74,13 @@ impl Pool {
         range.owners.entry(place).or_insert_with(|| owner.to_owned()) == owner
     }
 
-    /// Gives an address back. False: nobody had it.
-    pub fn release(&mut self, address: IpAddr) -> bool {
+    /// Gives an address back. False: it is not this owner's.
+    pub fn release(&mut self, address: IpAddr, owner: &str) -> bool {
         let Some((range, place)) = self.place_of(address) else { return false };
-        let was_there = range.owners.remove(&place).is_some();
+        let was_there = range.owners.get(&place).is_some_and(|has| has == owner);
+        if was_there {
+            range.owners.remove(&place);
+        }
         self.ranges.retain(|range| !range.is_leaving || !range.owners.is_empty());
         was_there
     }
@@ -186,11 +190,18 @@ mod tests {
     #[test]
     fn every_host_address_is_given_once_and_no_other() {
         let mut small = pool(&["10.0.0.0/29"]);
-        let given: Vec<String> = std::iter::from_fn(|| small.allocate("a")).map(|ip| ip.to_string()).collect();
+        let given: Vec<String> =
+            std::iter::from_fn(|| small.allocate("a")).map(|ip| ip.to_string()).collect();
         let expected: Vec<String> = (1..7).map(|host| format!("10.0.0.{host}")).collect();
         assert_eq!(given, expected);
         assert!(!small.has_free());
-        let count = |range| std::iter::from_fn({ let mut pool = pool(&[range]); move || pool.allocate("a") }).count();
+        let count = |range| {
+            std::iter::from_fn({
+                let mut pool = pool(&[range]);
+                move || pool.allocate("a")
+            })
+            .count()
+        };
         assert_eq!((count("10.0.0.8/31"), count("10.0.0.8/32")), (2, 1));
         assert_eq!((count("fd00::/125"), count("fd00::/128")), (7, 1));
     }
@@ -199,7 +210,7 @@ mod tests {
     fn an_address_comes_back_after_all_others() {
         let mut pool = pool(&["10.0.0.0/29"]);
         let first = pool.allocate("a").expect("there is one");
-        assert!(pool.release(first) && !pool.release(first));
+        assert!(!pool.release(first, "b") && pool.release(first, "a") && !pool.release(first, "a"));
         let next: Vec<IpAddr> = std::iter::from_fn(|| pool.allocate("b")).collect();
         assert_eq!((next.len(), next[5]), (6, first));
     }
@@ -211,7 +222,7 @@ mod tests {
         pool.set_ranges(&nets(&["10.1.0.0/30"]));
         assert_eq!(pool.allocate("b"), Some(ip("10.1.0.1")));
         assert!(pool.usage().iter().any(|usage| usage.is_leaving && usage.used == 1));
-        assert!(pool.release(old));
+        assert!(pool.release(old, "a"));
         assert_eq!(pool.usage().len(), 1);
     }
 
@@ -237,7 +248,7 @@ mod tests {
                     },
                     Some(which) if !given.is_empty() => {
                         let address = given.swap_remove(usize::from(which) % given.len());
-                        prop_assert!(pool.release(address));
+                        prop_assert!(pool.release(address, "a"));
                     }
                     Some(_) => {}
                 }

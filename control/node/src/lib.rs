@@ -6,12 +6,14 @@
 //! Tasks: [`observe`] spawns one that follows the kernel; [`Netlink::start`] one thread for requests.
 
 mod derive;
+mod forwarding;
 mod netlink;
 mod observe;
 mod reconcile;
 mod tables;
 
 pub use derive::{RedirectRouting, desired_routes, desired_rules};
+pub use forwarding::{Forwarding, enable_forwarding};
 pub use netlink::{Netlink, NetlinkError};
 pub use observe::{Link, NodeState, observe};
 pub use reconcile::{NetlinkTarget, remove_all};

@@ -27,6 +27,8 @@ pub struct Link {
     pub ethernet: bool,
     /// Whether a default route of the main table leaves by it.
     pub default_route: bool,
+    /// Largest packet in bytes.
+    pub mtu: u32,
 }
 
 /// Links and addresses of the node at one moment.
@@ -115,12 +117,17 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
             LinkAttribute::IfName(name) => Some(name.clone()),
             _ => None,
         });
+        let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        });
         let link = Link {
             index,
             name: name.unwrap_or_default(),
             up: link.header.flags.contains(LinkFlags::Up),
             ethernet: link.header.link_layer_type == netlink_packet_route::link::LinkLayerType::Ether,
             default_route: default_links.contains(&index),
+            mtu: mtu.unwrap_or_default(),
         };
         state.links.insert(index, link);
     }

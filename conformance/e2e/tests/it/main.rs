@@ -7,5 +7,6 @@ mod envoy;
 mod faults;
 mod fixture;
 mod node;
+mod pods;
 mod port_clash;
 mod redirection;

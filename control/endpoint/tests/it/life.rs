@@ -24,7 +24,8 @@ impl Pod {
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("root may make a namespace");
-            tell.send(File::open("/proc/thread-self/ns/net").expect("it has a file")).expect("somebody waits");
+            tell.send(File::open("/proc/thread-self/ns/net").expect("it has a file"))
+                .expect("somebody waits");
             queue.into_iter().for_each(|task| task());
         });
         Self { namespace: told.recv().expect("the pod's thread").into(), tasks }
@@ -41,7 +42,8 @@ impl Pod {
     fn netlink(&self) -> OwnedFd {
         self.inside(|| {
             use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).expect("a socket")
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
+                .expect("a socket")
         })
     }
 
@@ -87,7 +89,8 @@ fn devices() -> String {
 
 /// A pod asks another one something, and hears it back with the asker's address as the other saw it.
 fn talk(from: &Pod, to: &Pod, address: IpAddr) -> IpAddr {
-    let listener = to.inside(move || TcpListener::bind(SocketAddr::new(address, 0)).expect("the address is there"));
+    let listener =
+        to.inside(move || TcpListener::bind(SocketAddr::new(address, 0)).expect("the address is there"));
     let at = listener.local_addr().expect("it is bound");
     let echo = thread::spawn(move || {
         let (mut stream, peer) = listener.accept().expect("a client");
@@ -135,7 +138,10 @@ fn kernel_an_endpoint_that_cannot_be_made_leaves_nothing() {
         let error = endpoints
             .create(wanted("other", &["10.9.0.2"]), pod.namespace.as_fd(), pod.netlink())
             .expect_err("the name is taken");
-        assert!(matches!(error, EndpointError::Refused { .. }) && error.to_string().contains("eth0"), "{error}");
+        assert!(
+            matches!(error, EndpointError::Refused { .. }) && error.to_string().contains("eth0"),
+            "{error}"
+        );
         // No interface name may be that long: refused before a device is there.
         let mut long = wanted("long", &["10.9.0.3"]);
         long.interface = "x".repeat(40);

@@ -1,0 +1,248 @@
+//! Pods that a container runtime brings: the CNI plugin, as containerd calls it, and the agent behind it.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use mesh_conformance::Stack;
+use mesh_testkit::echo::Echo;
+use mesh_testkit::http::{Connection, Speak};
+use mesh_testkit::namespace::Namespace;
+use mesh_testkit::wait;
+use serde_json::{Value, json};
+
+use crate::fixture::{Redirecting, redirecting};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Room for six pods.
+const RANGES: &[&str] = &["--ipv4-range", "10.77.0.0/29", "--ipv6-range", "fd77::/120"];
+
+/// A pod's namespace, and what the runtime calls it.
+struct Pod {
+    namespace: Namespace,
+    container: String,
+}
+
+impl Pod {
+    fn new(stack: &Stack, name: &str) -> Self {
+        let prefix = stack.topology.node.name().trim_end_matches("node");
+        let namespace = Namespace::create(format!("{prefix}{name}")).expect("root may make a namespace");
+        Self { namespace, container: name.to_owned() }
+    }
+
+    /// Adds it and returns its addresses.
+    fn add(&self, stack: &Stack) -> Result<Vec<IpAddr>, Value> {
+        let added = plugin(stack, "ADD", Some(self), json!({}))?;
+        let ips = added["ips"].as_array().expect("a result has addresses").iter();
+        let addresses =
+            ips.map(|ip| ip["address"].as_str().expect("text").split('/').next().expect("a part"));
+        Ok(addresses.map(|address| address.parse().expect("an address")).collect())
+    }
+}
+
+/// Calls the plugin as the runtime does, on the node: what it printed, or the error it printed.
+fn plugin(stack: &Stack, command: &str, pod: Option<&Pod>, more: Value) -> Result<Value, Value> {
+    let mut config = json!({
+        "cniVersion": "1.1.0", "name": "millrace", "type": "millrace-cni",
+        "agentSocket": stack.run_dir().join("cni.sock"),
+    });
+    let more = more.as_object().expect("an object").clone();
+    config.as_object_mut().expect("an object").extend(more);
+    let mut program = stack.program("millrace-cni");
+    program.env("CNI_COMMAND", command).env("CNI_PATH", "/opt/cni/bin");
+    if let Some(Pod { namespace, container }) = pod {
+        program.env("CNI_CONTAINERID", container).env("CNI_IFNAME", "eth0");
+        program.env("CNI_NETNS", format!("/run/netns/{}", namespace.name()));
+        program.env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={container}"));
+    }
+    let program = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = program.spawn().expect("the plugin is built");
+    let mut stdin = child.stdin.take().expect("it has one");
+    stdin.write_all(config.to_string().as_bytes()).expect("it reads its configuration");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends");
+    let printed = match output.stdout.is_empty() {
+        true => Value::Null,
+        false => serde_json::from_slice(&output.stdout).expect("it prints JSON"),
+    };
+    if output.status.success() { Ok(printed) } else { Err(printed) }
+}
+
+/// The agent with addresses for pods.
+fn with_ranges(test: &str) -> Option<Redirecting> {
+    let mut world = redirecting(test, RANGES)?;
+    world.stack.start_agent().expect("the agent starts");
+    world.stack.wait_ready().expect("the product is ready");
+    Some(world)
+}
+
+/// What an echo says of the connection that a request came by.
+fn ask(from: &Namespace, to: SocketAddr, host: &str) -> anyhow::Result<Value> {
+    let answer = Connection::open(from.connect(to)?, &Speak::Http1)?.get(host, "/")?;
+    ensure!(answer.status == 200, "answered with {}", answer.status);
+    Ok(serde_json::from_slice(&answer.body)?)
+}
+
+fn endpoints(stack: &Stack) -> Vec<Value> {
+    let answer = stack.ask("/v1/endpoints").expect("the agent answers");
+    answer["endpoints"].as_array().expect("a list").clone()
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_pods_that_the_plugin_adds_reach_each_other_the_node_and_services() {
+    let test = "kernel_pods_that_the_plugin_adds_reach_each_other_the_node_and_services";
+    let Some(world) = with_ranges(test) else { return };
+    let stack = &world.stack;
+    let (web, asker) = (Pod::new(stack, "web"), Pod::new(stack, "asker"));
+    let at = web.add(stack).expect("a network");
+    let from = asker.add(stack).expect("a network");
+    assert_eq!(at.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>(), [true, false]);
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
+    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    for (family, address) in at.iter().enumerate() {
+        let to = SocketAddr::new(*address, 8080);
+        let seen = ask(&asker.namespace, to, "web").expect("the pod answers a pod");
+        assert_eq!(seen["client"], json!(from[family]), "{seen}");
+        ask(&stack.topology.node, to, "web").expect("the pod answers its node");
+    }
+    // By the Service, and so by the proxy, which keeps the pod's address.
+    let catalog = "10.96.0.20:80".parse().expect("an address");
+    let seen = wait::until("the Service answers", SOON, || ask(&asker.namespace, catalog, "catalog"));
+    let seen = seen.unwrap_or_else(|error| panic!("{error:#}\n{}", stack.log("agent.log")));
+    assert!(!seen["headers"]["x-mesh"].is_null(), "it passed the proxy by: {seen}");
+    assert_eq!(seen["client"], json!(from[0]), "{seen}");
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_pods_outlive_the_agent_and_their_addresses_are_not_given_again() {
+    let test = "kernel_pods_outlive_the_agent_and_their_addresses_are_not_given_again";
+    let Some(mut world) = with_ranges(test) else { return };
+    let stack = &mut world.stack;
+    let web = Pod::new(stack, "web");
+    let at = web.add(stack).expect("a network");
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
+    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let to = SocketAddr::new(at[0], 8080);
+    stack.kill_agent().expect("it runs");
+    ask(&stack.topology.node, to, "web").expect("the pod answers without an agent");
+    // Without an agent no pod comes, and the runtime is told to try again.
+    let late = Pod::new(stack, "late");
+    let refused = late.add(stack).expect_err("no agent");
+    assert_eq!(refused["code"], 11, "{refused}");
+    assert!(refused["msg"].as_str().expect("text").contains("mesh-agent"), "{refused}");
+    let status = plugin(stack, "STATUS", None, json!({})).expect_err("no agent");
+    assert_eq!(status["code"], 50, "{status}");
+
+    stack.start_agent().expect("the agent starts");
+    assert_eq!(plugin(stack, "STATUS", None, json!({})), Ok(Value::Null));
+    let known = endpoints(stack);
+    assert_eq!((known.len(), &known[0]["pod"]["name"]), (1, &json!("web")));
+    plugin(stack, "CHECK", Some(&web), json!({})).expect("it is as it was");
+    let given = late.add(stack).expect("the runtime tried again");
+    assert!(given.iter().all(|address| !at.contains(address)), "{given:?} and {at:?}");
+    ask(&late.namespace, to, "web").expect("the pod answers a new one");
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_node_without_free_addresses_says_so_until_a_pod_goes() {
+    let test = "kernel_a_node_without_free_addresses_says_so_until_a_pod_goes";
+    let Some(world) = with_ranges(test) else { return };
+    let stack = &world.stack;
+    let pods: Vec<Pod> = (0..7).map(|number| Pod::new(stack, &format!("p{number}"))).collect();
+    for pod in &pods[..6] {
+        pod.add(stack).expect("there is room for six");
+    }
+    let refused = pods[6].add(stack).expect_err("there is none for a seventh");
+    let msg = refused["msg"].as_str().expect("text");
+    assert!(
+        refused["code"] == 100 && msg.contains("10.77.0.0/29") && msg.contains("delete pods"),
+        "{refused}"
+    );
+    let status = plugin(stack, "STATUS", None, json!({})).expect_err("ADD would fail");
+    assert_eq!(status["code"], 50, "{status}");
+    let health = stack.ask("/v1/status").expect("an agent");
+    let parts = health["parts"].as_array().expect("parts");
+    assert!(
+        parts.iter().any(|part| part["name"] == "pod network" && part["state"] == "degraded"),
+        "{health}"
+    );
+
+    for _ in 0..2 {
+        assert_eq!(plugin(stack, "DEL", Some(&pods[2]), json!({})), Ok(Value::Null), "twice is no error");
+    }
+    pods[6].add(stack).expect("one went");
+    // The runtime did not hear the answer and asks again.
+    let again = pods[6].add(stack).expect("the same pod");
+    assert_eq!(endpoints(stack).len(), 6);
+    let listed = endpoints(stack);
+    let last = listed.iter().find(|endpoint| endpoint["containerId"] == "p6").expect("it is listed");
+    assert_eq!(last["addresses"], json!(again));
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_what_changed_or_is_left_over_is_found() {
+    let test = "kernel_what_changed_or_is_left_over_is_found";
+    let Some(world) = with_ranges(test) else { return };
+    let stack = &world.stack;
+    let (kept, stale) = (Pod::new(stack, "kept"), Pod::new(stack, "stale"));
+    for pod in [&kept, &stale] {
+        pod.add(stack).expect("a network");
+        plugin(stack, "CHECK", Some(pod), json!({})).expect("it is as it was made");
+    }
+    let valid = json!([{"containerID": "kept", "ifname": "eth0"}]);
+    plugin(stack, "GC", None, json!({})).expect_err("without a list nothing is collected");
+    assert_eq!(endpoints(stack).len(), 2);
+    plugin(stack, "GC", None, json!({"cni.dev/valid-attachments": valid})).expect("it collects");
+    assert_eq!(endpoints(stack).len(), 1);
+    let gone = plugin(stack, "CHECK", Some(&stale), json!({})).expect_err("it was collected");
+    assert_eq!(gone["code"], 102, "{gone}");
+
+    kept.namespace.ip(&["address", "flush", "dev", "eth0", "scope", "global"]).expect("root may");
+    let changed = plugin(stack, "CHECK", Some(&kept), json!({})).expect_err("its addresses are gone");
+    assert_eq!(changed["code"], 102, "{changed}");
+    let version =
+        plugin(stack, "ADD", Some(&kept), json!({"cniVersion": "9.0.0"})).expect_err("no such version");
+    assert_eq!((&version["code"], &version["cniVersion"]), (&json!(1), &json!("1.1.0")));
+    let versions = plugin(stack, "VERSION", None, json!({})).expect("it knows");
+    assert!(versions["supportedVersions"].as_array().expect("a list").contains(&json!("1.1.0")));
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_forty_pods_come_side_by_side() {
+    let test = "kernel_forty_pods_come_side_by_side";
+    let ranges = ["--ipv4-range", "10.78.0.0/24"];
+    let Some(mut world) = redirecting(test, &ranges) else { return };
+    world.stack.start_agent().expect("the agent starts");
+    let stack = &world.stack;
+    let pods: Vec<Pod> = (0..40).map(|number| Pod::new(stack, &format!("p{number}"))).collect();
+    let mut given: Vec<IpAddr> = std::thread::scope(|scope| {
+        let halves = pods.chunks(10).map(|some| {
+            scope.spawn(move || {
+                some.iter().map(|pod| pod.add(stack).expect("a network")[0]).collect::<Vec<_>>()
+            })
+        });
+        let running: Vec<_> = halves.collect();
+        running.into_iter().flat_map(|half| half.join().expect("it ends")).collect()
+    });
+    given.sort();
+    given.dedup();
+    assert_eq!((given.len(), endpoints(stack).len()), (40, 40));
+    let first = SocketAddr::new(given[0], 8080);
+    let owner = endpoints(stack).iter().find(|endpoint| endpoint["addresses"][0] == json!(given[0])).cloned();
+    let owner =
+        owner.and_then(|endpoint| endpoint["containerId"].as_str().map(str::to_owned)).context("an owner");
+    let owner =
+        pods.iter().find(|pod| Some(&pod.container) == owner.as_ref().ok()).expect("it is one of ours");
+    let _echo = Echo::start("p", owner.namespace.listen(first).expect("a port")).expect("an echo");
+    for pod in pods.iter().filter(|pod| pod.container != owner.container).take(5) {
+        ask(&pod.namespace, first, "p").expect("pods reach each other");
+    }
+}
