@@ -28,6 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mesh-ebpf-abi", &[]),
     ("mesh-xds-proto", &[]),
     ("mesh-l7proxy-wire", &[]),
+    ("mesh-cni-wire", &[]),
+    ("mesh-cni-plugin", &["mesh-cni-wire"]),
     ("mesh-k8s-api", &["mesh-model"]),
     ("mesh-ebpf-logic", &["mesh-ebpf-abi"]),
     ("mesh-ebpf-maps", &["mesh-ebpf-abi"]),
@@ -45,6 +47,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "mesh-control-node",
         &["mesh-model", "mesh-tables", "mesh-ebpf-abi", "mesh-ebpf-logic", "mesh-ebpf-maps"],
     ),
+    ("mesh-control-ipam", &["mesh-model", "mesh-tables"]),
+    ("mesh-control-endpoint", &["mesh-model", "mesh-tables"]),
     ("mesh-l7proxy-config", &["mesh-model", "mesh-xds-proto"]),
     ("mesh-l7proxy-proxy", &["mesh-l7proxy-config", "mesh-model", "mesh-ebpf-logic"]),
 ];
