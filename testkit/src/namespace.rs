@@ -34,6 +34,22 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// The one of this name, made where it is not there; it stays when this is dropped.
+    pub fn ensure(name: impl Into<String>) -> anyhow::Result<Self> {
+        let name = name.into();
+        if PathBuf::from(FOLDER).join(&name).exists() {
+            return Ok(Self { name, keep: true });
+        }
+        let mut made = Self::create(name)?;
+        made.keep();
+        Ok(made)
+    }
+
+    /// The file that stands for it.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(FOLDER).join(&self.name)
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -145,7 +161,8 @@ pub fn sweep(prefix: &str) -> anyhow::Result<usize> {
     Ok(count)
 }
 
-fn ip(arguments: &[&str]) -> anyhow::Result<String> {
+/// Runs `ip` where this process is.
+pub fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     let output = Command::new("ip").args(arguments).output().context("iproute2 is not installed")?;
     if !output.status.success() {
         bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());

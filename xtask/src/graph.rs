@@ -61,6 +61,7 @@ const TOPS: &[&str] = &[
     "mesh-fuzz-targets",
     "mesh-testkit",
     "mesh-conformance",
+    "mesh-conformance-cluster",
     "mesh-bench",
     "mesh-conformance-differential",
     "xtask",

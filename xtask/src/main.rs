@@ -7,9 +7,11 @@
 
 mod bench;
 mod bpf;
+mod cluster;
 mod conformance;
 mod demo;
 mod fuzz;
+mod go;
 mod graph;
 mod lint;
 mod process;
@@ -53,6 +55,9 @@ enum Task {
     /// Hold the product against others: the same configuration and requests for our proxy and Envoy.
     #[command(subcommand)]
     Conformance(conformance::Suite),
+    /// A real Kubernetes on this machine, for tests: nodes in namespaces. Needs root.
+    #[command(subcommand)]
+    Cluster(cluster::Task),
     /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
     Demo(demo::Options),
     /// Break things while traffic goes on, for as long as you like; as root.
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(suite) => conformance::run(&suite),
+        Task::Cluster(task) => cluster::run(&task),
         Task::Demo(options) => demo::run(&options),
         Task::Soak(options) => soak::run(&options),
     };

@@ -114,6 +114,15 @@ pub(crate) fn for_demo() -> anyhow::Result<()> {
     run(&Options { check: false, demo: true })
 }
 
+/// Installs the packages that nodes of a cluster run.
+pub(crate) fn for_cluster() -> anyhow::Result<()> {
+    if ["containerd", "runc", "ctr", "nsenter", "unshare"].iter().all(|program| is_program(program)) {
+        return Ok(());
+    }
+    println!("setup: containerd and runc, for nodes of a cluster");
+    apt(&["containerd", "runc", "util-linux"])
+}
+
 /// rustup's nightly with sources where rustup can get it, Debian's compiler otherwise.
 fn install_compiler() -> anyhow::Result<()> {
     if is_program("rustup") {

@@ -90,7 +90,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
 fn unit() -> anyhow::Result<Tally> {
     // Programs that tests start are built first, so that a test's time is its own.
     process::run(process::cargo().args(["build", "--quiet", "--locked", "--workspace", "--bins"]))?;
-    run_tests(nextest()?.arg("run"))
+    run_tests(nextest()?.args(["run", "--workspace"]))
 }
 
 fn kernel() -> anyhow::Result<Tally> {
@@ -105,7 +105,7 @@ fn kernel() -> anyhow::Result<Tally> {
     let object = bpf::run(&bpf::Options::default())?;
     process::run(process::cargo().args(["build", "--quiet", "--locked", "--workspace", "--bins"]))?;
     let mut test = nextest()?;
-    test.args(["run", "--run-ignored", "only", "-E", IS_KERNEL]);
+    test.args(["run", "--workspace", "--run-ignored", "only", "-E", IS_KERNEL]);
     let tally = run_tests(test.env("MILLRACE_BPF_OBJECT", object))?;
     if tally.passed + tally.failed + tally.skipped < count {
         bail!("there are {count} kernel tests, and not all have run");
@@ -114,7 +114,7 @@ fn kernel() -> anyhow::Result<Tally> {
 }
 
 /// The test runner.
-fn nextest() -> anyhow::Result<Command> {
+pub(crate) fn nextest() -> anyhow::Result<Command> {
     let program = tools::NEXTEST.find().context("cargo-nextest is missing: run `cargo xtask setup`")?;
     // Called by its path: what is in the cache is not on the path of programs.
     let mut command = process::cargo_program(&program.to_string_lossy());
@@ -136,7 +136,7 @@ fn count_kernel_tests() -> anyhow::Result<u32> {
 }
 
 /// Runs tests and adds up the report. A run without a report is a failure: nothing was tested.
-fn run_tests(command: &mut Command) -> anyhow::Result<Tally> {
+pub(crate) fn run_tests(command: &mut Command) -> anyhow::Result<Tally> {
     // The runner keeps its reports here whatever cargo's target folder is.
     let report = process::root().join("target/nextest/gate/junit.xml");
     match fs::remove_file(&report) {
@@ -145,7 +145,7 @@ fn run_tests(command: &mut Command) -> anyhow::Result<Tally> {
         }
         _ => {}
     }
-    command.args(["--workspace", "--locked", "--cargo-quiet", "--profile", "gate"]);
+    command.args(["--locked", "--cargo-quiet", "--profile", "gate"]);
     let status = process::status(command)?;
     let Ok(text) = fs::read_to_string(&report) else {
         bail!("the tests left no report: they did not run");

@@ -1,0 +1,3 @@
+module millrace.internal/cluster/pause
+
+go 1.24.0

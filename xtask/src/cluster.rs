@@ -1,0 +1,122 @@
+//! A real Kubernetes on this machine: builds what it is made of and hands over to conformance/cluster.
+
+use std::process::Command;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use crate::suite::{Suite, Tally};
+use crate::{go, process, setup, test};
+
+/// What to do with a cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Build the programs from outside into the cache, where they are missing; `up` does so by itself.
+    Build,
+    /// Make a cluster, or start what is missing of it.
+    #[command(disable_help_flag = true)]
+    Up(Rest),
+    /// Remove it and everything that belongs to it, after a crash too.
+    #[command(disable_help_flag = true)]
+    Down(Rest),
+    /// Show what runs.
+    #[command(disable_help_flag = true)]
+    Status(Rest),
+    /// Give the nodes images.
+    #[command(disable_help_flag = true)]
+    LoadImage(Rest),
+    /// Print the path of the administrator's kubeconfig, or what is in it.
+    #[command(disable_help_flag = true)]
+    Kubeconfig(Rest),
+    /// Run kubectl as the administrator.
+    #[command(disable_help_flag = true)]
+    Kubectl(Rest),
+    /// Run a program on a node.
+    #[command(disable_help_flag = true)]
+    Exec(Rest),
+    /// Run the tests that are marked for a cluster, on one that is up already or is made for them.
+    E2e(E2e),
+}
+
+/// What the harness itself takes; `--help` shows it.
+#[derive(Debug, Args)]
+pub(crate) struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTIONS")]
+    words: Vec<String>,
+}
+
+/// Options of `cluster e2e`.
+#[derive(Debug, Args)]
+pub(crate) struct E2e {
+    /// Leave the cluster up that was made for the tests.
+    #[arg(long)]
+    keep: bool,
+    /// Only tests whose names have this in them.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Options of `up`, when there is no cluster.
+    #[arg(last = true, value_name = "OPTIONS OF UP")]
+    up: Vec<String>,
+}
+
+/// The tests, making and removing the cluster included.
+const SUITE: Suite = Suite { name: "cluster e2e", budget_minutes: 10 };
+/// Names the folders of the programs to the harness.
+const PROGRAMS: &str = "MILLRACE_CLUSTER_PROGRAMS";
+
+/// Does it. False when something failed, or is not well.
+pub(crate) fn run(task: &Task) -> anyhow::Result<bool> {
+    let (name, rest) = match task {
+        Task::Build => return go::build().map(|_| true),
+        Task::E2e(options) => return Ok(SUITE.run(true, || e2e(options)).failed == 0),
+        Task::Up(rest) => ("up", rest),
+        Task::Down(rest) => ("down", rest),
+        Task::Status(rest) => ("status", rest),
+        Task::LoadImage(rest) => ("load-image", rest),
+        Task::Kubeconfig(rest) => ("kubeconfig", rest),
+        Task::Kubectl(rest) => ("kubectl", rest),
+        Task::Exec(rest) => ("exec", rest),
+    };
+    if name == "up" && !rest.words.iter().any(|word| word == "--help" || word == "-h") {
+        prepare()?;
+    }
+    let mut command = harness(name)?;
+    Ok(command.args(&rest.words).status().context("cannot start the harness")?.success())
+}
+
+/// What a cluster needs that is missing.
+fn prepare() -> anyhow::Result<()> {
+    setup::for_cluster()?;
+    go::build().map(drop)
+}
+
+/// The harness, built.
+fn harness(task: &str) -> anyhow::Result<Command> {
+    let mut build = process::cargo();
+    build.args(["build", "--quiet", "--locked", "--package", "mesh-conformance-cluster"]);
+    process::quiet_run(&mut build)?;
+    let program = process::target_dir().join("debug/cluster");
+    let mut command = Command::new(program);
+    command.arg(task).env(PROGRAMS, std::env::join_paths(go::folders()?)?);
+    Ok(command)
+}
+
+fn e2e(options: &E2e) -> anyhow::Result<Tally> {
+    if !process::is_root() {
+        return Ok(Tally::skip(1, "tests on a cluster", "they need root"));
+    }
+    prepare()?;
+    // Built before the cluster is up, which is then not idle while they are.
+    let mut tests = test::nextest()?;
+    tests.args(["run", "--package", "mesh-conformance-cluster", "--run-ignored", "only"]);
+    let name = options.only.as_deref().unwrap_or_default();
+    tests.args(["-E", &format!("test(/(^|::)cluster_/) & test({name})")]);
+    tests.env(PROGRAMS, std::env::join_paths(go::folders()?)?);
+    let was_up = process::output(&mut harness("kubeconfig")?).is_some();
+    process::run(harness("up")?.args(&options.up))?;
+    let outcome = test::run_tests(&mut tests);
+    if !was_up && !options.keep {
+        process::run(&mut harness("down")?)?;
+    }
+    outcome
+}
