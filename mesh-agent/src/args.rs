@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use mesh_l7proxy_wire::default_run_dir;
 
@@ -46,12 +47,29 @@ pub(crate) struct Roots {
     pub(crate) pin_root: PathBuf,
 }
 
+/// Where objects come from. With none of them: the API server of the cluster that the agent is a pod of.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct SourceOptions {
+    /// Folder or file with Kubernetes objects (YAML or JSON), watched for changes; no API server is asked then.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["k8s_kubeconfig_path", "k8s_api_server_urls"])]
+    pub(crate) manifests: Option<PathBuf>,
+    /// Kubeconfig of the API server whose objects are followed; its current context is used.
+    #[arg(long, value_name = "FILE", visible_alias = "kubeconfig")]
+    pub(crate) k8s_kubeconfig_path: Option<PathBuf>,
+    /// URLs of the API server, in place of those of the kubeconfig or the pod's environment. The next one is asked
+    /// when one does not answer.
+    #[arg(long, value_name = "URL", value_delimiter = ',', visible_alias = "k8s-api-server", value_parser = server_url)]
+    pub(crate) k8s_api_server_urls: Vec<Uri>,
+    /// Namespaces whose Secrets are read. Those of all when left out.
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', conflicts_with = "manifests")]
+    pub(crate) secrets_namespaces: Vec<String>,
+}
+
 /// Options of the agent itself.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// Folder or file with Kubernetes objects (YAML or JSON), watched for changes.
-    #[arg(long, value_name = "PATH", required = true)]
-    pub(crate) manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceOptions,
     #[command(flatten)]
     pub(crate) roots: Roots,
     /// Whether eBPF redirects traffic to the proxy. `auto`: as root yes, otherwise plain listeners.
@@ -173,6 +191,17 @@ pub(crate) enum LoadBalancerMode {
     Shared,
 }
 
+fn server_url(text: &str) -> Result<Uri, String> {
+    let hint = |why: &str| format!("{why}; write a URL such as https://192.0.2.10:6443");
+    let url: Uri =
+        text.trim_end_matches('/').parse().map_err(|error| hint(&format!("it is no URL: {error}")))?;
+    match (url.scheme_str(), url.host()) {
+        (Some("http" | "https"), Some(_)) => Ok(url),
+        (Some("http" | "https"), None) => Err(hint("it names no host")),
+        _ => Err(hint("it begins with neither https:// nor http://")),
+    }
+}
+
 fn port_range(text: &str) -> Result<(u16, u16), String> {
     let hint = || format!("`{text}` is no port range; write LOW-HIGH, for example 10000-20000");
     let (low, high) = text.split_once('-').ok_or_else(hint)?;
@@ -192,9 +221,9 @@ fn mtu(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
-    use super::{Arguments, mtu, port_range};
+    use super::{Arguments, mtu, port_range, server_url};
 
     #[test]
     fn a_packet_is_not_smaller_than_ipv6_allows() {
@@ -207,6 +236,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn objects_come_from_one_source() {
+        let parse = |arguments: &[&str]| Arguments::try_parse_from([&["mesh-agent"], arguments].concat());
+        parse(&["--manifests", "d"]).expect("a folder");
+        let both = parse(&["--manifests", "d", "--kubeconfig", "f"]).expect_err("two sources");
+        assert!(both.to_string().contains("--k8s-kubeconfig-path"), "{both}");
+        let two =
+            parse(&["--k8s-api-server-urls", "https://a:6443,http://[::1]:8080/"]).expect("two addresses");
+        assert_eq!(two.serve.source.k8s_api_server_urls.len(), 2);
+        for wrong in ["192.0.2.1:6443", "ftp://a", "a", "https://"] {
+            let error = server_url(wrong).expect_err("no URL of an API server");
+            assert!(error.contains("https://192.0.2.10:6443"), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_k8s_api::{ChangeKind, ObjectSet};
+use mesh_k8s_reflect::{Phase, Scope, WatchState};
 use mesh_l7proxy_wire::StarterStatus;
 use mesh_xds::server::{Connection, Rejection};
 use serde_json::json;
@@ -35,6 +36,41 @@ pub(crate) fn objects(before: &ObjectSet, after: &ObjectSet) -> Vec<Happened> {
             ChangeKind::Removed => (Kind::ObjectRemoved, format!("no longer in {source}")),
         };
         Happened::normal(kind, change.object.to_string(), message).with(json!({"source": source.to_string()}))
+    });
+    happened.collect()
+}
+
+/// Kinds that a cluster has not or has now, and those that cannot be read while the others can. That the API server
+/// is away is told by the part.
+pub(crate) fn watches(before: &[WatchState], after: &[WatchState]) -> Vec<Happened> {
+    let was: BTreeMap<&Scope, &Phase> = before.iter().map(|watch| (&watch.scope, &watch.phase)).collect();
+    let happened = after.iter().filter_map(|WatchState { scope, phase }| {
+        let was = was.get(scope).copied().unwrap_or(&Phase::Reading);
+        let refused = |phase: &Phase| match phase {
+            Phase::Failing { failure, .. } if !failure.is_of_server() => Some(failure.clone()),
+            _ => None,
+        };
+        match (was, phase) {
+            (Phase::Absent, Phase::Absent) => None,
+            (_, Phase::Absent) => {
+                let message =
+                    "the cluster has no such kind; it is read as soon as its definition is installed";
+                Some(Happened::normal(Kind::WatchChanged, scope.to_string(), message))
+            }
+            (Phase::Absent, Phase::Live) => {
+                Some(Happened::normal(Kind::WatchChanged, scope.to_string(), "the cluster has the kind now"))
+            }
+            _ => match (refused(was), refused(phase)) {
+                (None, Some(failure)) => {
+                    let message = format!("{}; to mend: {}", failure.message, failure.fix);
+                    Some(Happened::warning(Kind::WatchChanged, scope.to_string(), message))
+                }
+                (Some(_), None) => {
+                    Some(Happened::normal(Kind::WatchChanged, scope.to_string(), "read again"))
+                }
+                _ => None,
+            },
+        }
     });
     happened.collect()
 }

@@ -15,7 +15,7 @@ use mesh_control_node::{
     DesiredRoute, DesiredRule, NodeState, RedirectRouting, desired_routes, desired_rules,
 };
 use mesh_k8s_api::ObjectSet;
-use mesh_k8s_files::FolderState;
+use mesh_k8s_reflect::WatchState;
 use mesh_tables::{Database, ReconcilerHandle, Table};
 use mesh_xds::server::{Connection, Progress, Published, Rejection, ResourceCache, ServerHandle};
 use mesh_xds_proto::type_urls;
@@ -28,6 +28,7 @@ use crate::derive::{DeriveConfig, Derived, derive, proxied_addresses};
 use crate::events::{Happened, Kind};
 use crate::health::{PartHealth, Problem};
 use crate::programmed::{self, ProxyListeners};
+use crate::source::{Ended, Read, Source};
 use crate::state::State;
 use crate::status::Calendar;
 use crate::view::View;
@@ -59,7 +60,7 @@ pub(crate) struct Control {
     /// Choices.
     pub(crate) config: DeriveConfig,
     /// Objects.
-    pub(crate) folder: watch::Receiver<Arc<FolderState>>,
+    pub(crate) source: Source,
     /// Devices and addresses.
     pub(crate) node: watch::Receiver<NodeState>,
     /// Addresses that were given.
@@ -80,6 +81,7 @@ pub(crate) struct Control {
 #[derive(Default)]
 struct Told {
     objects: ObjectSet,
+    watches: Arc<Vec<WatchState>>,
     problems: Vec<Problem>,
     parts: Vec<PartHealth>,
     connections: Vec<Connection>,
@@ -89,7 +91,7 @@ struct Told {
 }
 
 impl Control {
-    /// Runs until the folder is no longer watched. Dropping it between two steps leaves proxy and kernel
+    /// Runs until objects are no longer followed. Dropping it between two steps leaves proxy and kernel
     /// with the last whole state.
     pub(crate) async fn run(mut self) {
         let mut progress = self.server.progress();
@@ -101,34 +103,35 @@ impl Control {
         let mut told = Told::default();
         let mut own_addresses = Vec::new();
         let mut refresh = tokio::time::interval(Duration::from_secs(5));
-        // What was read before this loop began is news to it.
-        self.folder.mark_changed();
+        // What is derived already.
+        let mut revision = 0;
         loop {
-            let mut objects_changed = false;
             tokio::select! {
                 // Objects first: what the proxy says of the last state can wait for the next one.
                 biased;
-                changed = self.folder.changed() => match changed {
-                    Ok(()) => objects_changed = true,
-                    Err(_) => return,
+                changed = self.source.changed() => if let Err(Ended) = changed {
+                    return;
                 },
                 Ok(()) = self.node.changed() => {}
                 Ok(()) = progress.changed() => {}
                 _ = refresh.tick() => {}
             }
-            let folder = self.folder.borrow_and_update().clone();
+            let read = self.source.read();
+            self.tell_all(changes::watches(&told.watches, &read.watches));
+            told.watches = read.watches.clone();
             let now_own: Vec<IpAddr> =
                 self.node.borrow_and_update().addresses.iter().map(|(_, address)| *address).collect();
-            if folder.revision > 0 && (objects_changed || now_own != own_addresses) {
+            if read.revision > 0 && (read.revision != revision || now_own != own_addresses) {
                 own_addresses = now_own;
-                self.tell_objects(&folder, &mut told);
-                derived = Arc::new(derive(&folder.objects, &own_addresses, &derived, &self.config));
+                revision = read.revision;
+                self.tell_objects(&read, &mut told);
+                derived = Arc::new(derive(&read.objects, &own_addresses, &derived, &self.config));
                 self.addresses.keep(&derived.addresses);
                 // What is not asked for any more may come back before the proxy has let go of it.
                 let listeners = &derived.effective.listeners;
                 proxy.accepted.retain(|name| listeners.iter().any(|listener| listener.name == *name));
                 if let Some(revision) = self.hand_on(&derived, &proxy, &own_addresses).await {
-                    told.unsynced = Some((revision, folder.read_at));
+                    told.unsynced = Some((revision, read.read_at));
                 }
             }
             let progress = progress.borrow_and_update().clone();
@@ -137,7 +140,7 @@ impl Control {
                 self.wait_for_kernel().await;
             }
             self.tell_proxy(&progress, &mut told);
-            self.show(&folder, &derived, &proxy, &progress, &mut calendar, &mut told);
+            self.show(&read, &derived, &proxy, &progress, &mut calendar, &mut told);
         }
     }
 
@@ -167,9 +170,9 @@ impl Control {
         happened.into_iter().for_each(|happened| self.tell(happened));
     }
 
-    fn tell_objects(&self, folder: &FolderState, told: &mut Told) {
-        self.tell_all(changes::objects(&told.objects, &folder.objects));
-        told.objects = (*folder.objects).clone();
+    fn tell_objects(&self, read: &Read, told: &mut Told) {
+        self.tell_all(changes::objects(&told.objects, &read.objects));
+        told.objects = (*read.objects).clone();
     }
 
     fn tell_proxy(&self, progress: &Progress, told: &mut Told) {
@@ -275,7 +278,7 @@ impl Control {
 
     fn show(
         &self,
-        folder: &FolderState,
+        read: &Read,
         derived: &Arc<Derived>,
         proxy: &ProxyListeners,
         progress: &Progress,
@@ -283,7 +286,7 @@ impl Control {
         told: &mut Told,
     ) {
         let last = self.view.state.load_full();
-        let problems = folder.problems.iter().map(Problem::from);
+        let problems = read.problems.iter().cloned();
         let problems: Vec<Problem> = problems.chain(derived.notes.iter().map(Problem::from)).collect();
         self.tell_all(changes::problems(&told.problems, &problems));
         // Conditions follow from these two, and there may be many of them.
@@ -297,9 +300,9 @@ impl Control {
             self.tell_all(changes::conditions(&transitions));
             Arc::new(dated)
         };
-        let parts = vec![self.manifests_health(folder), self.proxy_health(progress), self.kernel_health()];
+        let parts = vec![read.health.clone(), self.proxy_health(progress), self.kernel_health()];
         self.view.state.store(Arc::new(State {
-            objects: folder.objects.clone(),
+            objects: read.objects.clone(),
             derived: derived.clone(),
             conditions,
             proxy: proxy.clone(),
@@ -310,19 +313,6 @@ impl Control {
         let parts = self.view.parts();
         self.tell_all(changes::parts(&told.parts, &parts));
         told.parts = parts;
-    }
-
-    fn manifests_health(&self, folder: &FolderState) -> PartHealth {
-        let count = folder.objects.len();
-        if folder.problems.is_empty() {
-            return PartHealth::ok("manifests", format!("{count} objects"));
-        }
-        let wrong = folder.problems.len();
-        PartHealth::degraded(
-            "manifests",
-            format!("{count} objects, {wrong} problems"),
-            "mend the files; each problem below says how",
-        )
     }
 
     fn proxy_health(&self, progress: &Progress) -> PartHealth {

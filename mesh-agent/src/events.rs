@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     ObjectRemoved,
     /// Many objects at once, counted instead of listed.
     ObjectsChanged,
+    /// A kind of objects is not there, cannot be read, or is read again.
+    WatchChanged,
     /// Something is wrong with a file or an object.
     ObjectRefused,
     /// It is no longer wrong.

@@ -8,6 +8,7 @@ use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
 
 use crate::derive::{DeriveConfig, Derived, derive};
+use crate::health::PartHealth;
 use crate::state::State;
 use crate::status::Calendar;
 
@@ -27,5 +28,11 @@ pub(crate) fn quickstart() -> State {
     let own: [IpAddr; 1] = [[192, 0, 2, 200].into()];
     let derived = derive(&objects, &own, &Derived::default(), &config);
     let (conditions, _) = Calendar::default().date(derived.conditions.clone(), Timestamp::UNIX_EPOCH);
-    State { objects, conditions: Arc::new(conditions), derived: Arc::new(derived), ..State::starting() }
+    let reading = PartHealth::ok("manifests", "");
+    State {
+        objects,
+        conditions: Arc::new(conditions),
+        derived: Arc::new(derived),
+        ..State::starting(reading)
+    }
 }

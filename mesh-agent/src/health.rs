@@ -1,6 +1,8 @@
 //! What is well and what is not, said so that somebody can mend it.
 
+use mesh_k8s_api::{Severity as ObjectSeverity, Source};
 use mesh_k8s_files::Problem as FileProblem;
+use mesh_k8s_reflect::Problem as ApiProblem;
 use mesh_model::{Note, Severity};
 use serde::Serialize;
 
@@ -66,10 +68,7 @@ impl From<&FileProblem> for Problem {
     fn from(problem: &FileProblem) -> Self {
         let file = problem.file.display();
         Self {
-            severity: match problem.severity {
-                mesh_k8s_files::Severity::Error => "error",
-                mesh_k8s_files::Severity::Warning => "warning",
-            },
+            severity: severity_name(problem.severity),
             object: problem.object.as_ref().map(ToString::to_string).unwrap_or_default(),
             source: match (problem.line, problem.document) {
                 (Some(line), _) => format!("{file}:{line}"),
@@ -80,6 +79,26 @@ impl From<&FileProblem> for Problem {
             message: problem.message.clone(),
             fix: problem.fix.clone(),
         }
+    }
+}
+
+impl From<&ApiProblem> for Problem {
+    fn from(problem: &ApiProblem) -> Self {
+        Self {
+            severity: severity_name(problem.severity),
+            object: problem.object.to_string(),
+            source: Source::Api.to_string(),
+            field: problem.field.clone(),
+            message: problem.message.clone(),
+            fix: problem.fix.clone(),
+        }
+    }
+}
+
+fn severity_name(severity: ObjectSeverity) -> &'static str {
+    match severity {
+        ObjectSeverity::Error => "error",
+        ObjectSeverity::Warning => "warning",
     }
 }
 

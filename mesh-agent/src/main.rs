@@ -1,7 +1,7 @@
 //! `mesh-agent`: the node agent. Wiring only: it starts the parts and hands each what it needs.
 //!
-//! In: the command line, a folder of manifests. Out: a configured proxy, a programmed kernel, `agent.sock`.
-//! Start reading in `control.rs`. Tasks: the folder's watcher, the node's observer, the xDS server, the
+//! In: the command line, a folder of manifests or an API server. Out: a configured proxy, a programmed kernel, `agent.sock`.
+//! Start reading in `control.rs`. Tasks: the watches of the folder or the API server, the node's observer, the xDS server, the
 //! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the watcher of its
 //! processes, the datapath's keeper, and the control loop.
 
@@ -31,6 +31,7 @@ mod proxy_watch;
 mod run_dir;
 mod serve;
 mod services;
+mod source;
 mod state;
 mod status;
 mod turns;

@@ -23,6 +23,7 @@ use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
 use crate::pod_network::PodNetwork;
 use crate::proxy::{ProxyProcess, Started};
+use crate::source::Source;
 use crate::state::State;
 use crate::view::View;
 use crate::{api, cni, datapath, logs, proxy_watch, run_dir};
@@ -87,8 +88,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         false => None,
     };
 
-    let manifests = options.manifests.clone().context("--manifests is required")?;
-    let watcher = mesh_k8s_files::Watcher::start(manifests).context("cannot watch the manifests")?;
+    let mut source = Source::start(&options.source).await?;
     let node = match redirect {
         true => observe().await.context("cannot follow the node's devices")?,
         false => watch::channel(NodeState::default()).1,
@@ -102,7 +102,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     };
     let view = Arc::new(View {
         started,
-        state: ArcSwap::from_pointee(State::starting()),
+        state: ArcSwap::from_pointee(State::starting(source.read().health)),
         processes: ArcSwapOption::empty(),
         database: database.clone(),
         cache: cache.clone(),
@@ -127,7 +127,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
 
     let control = Control {
         config: derive_config(options, &entries),
-        folder: watcher.state(),
+        source,
         node,
         addresses: KeptAddresses::read(run_dir.join("addresses.json")),
         cache,
@@ -139,7 +139,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
     let outcome = tokio::select! {
-        () = control.run() => Err(anyhow!("the manifests are no longer watched: see what was logged before")),
+        () = control.run() => Err(anyhow!("objects are no longer followed: see what was logged before")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

@@ -37,19 +37,14 @@ impl State {
         }
     }
 
-    /// Before the first objects were taken.
-    pub(crate) fn starting() -> Self {
-        let part = PartHealth::degraded(
-            "manifests",
-            "the agent has just started and not read them yet",
-            "wait a moment",
-        );
+    /// Before the first objects were taken; `reading` tells how far that is.
+    pub(crate) fn starting(reading: PartHealth) -> Self {
         Self {
             objects: Arc::default(),
             derived: Arc::default(),
             conditions: Arc::default(),
             proxy: ProxyListeners::default(),
-            parts: vec![part],
+            parts: vec![reading],
             problems: Vec::new(),
         }
     }

@@ -5,6 +5,7 @@
 //! crash by the next one ([`namespace::sweep`]). Start with [`topology`]. Threads: one for each
 //! [`echo::Echo`], [`flow::Flow`] and [`traffic::Traffic`]; namespaces are entered on threads made for one call.
 
+pub mod api_server;
 pub mod certificate;
 pub mod cutter;
 pub mod echo;

@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mesh-ingress", &["mesh-model", "mesh-k8s-api"]),
     ("mesh-gateway-api", &["mesh-model", "mesh-k8s-api"]),
     ("mesh-k8s-files", &["mesh-model", "mesh-tables", "mesh-k8s-api", "mesh-k8s-ingest"]),
+    ("mesh-k8s-reflect", &["mesh-model", "mesh-tables", "mesh-k8s-api", "mesh-k8s-ingest"]),
     ("mesh-xds", &["mesh-model", "mesh-xds-proto"]),
     (
         "mesh-control-loadbalancer",

@@ -67,6 +67,23 @@ impl Kind {
         }
     }
 
+    /// Name of the resource in the API's paths, such as `httproutes`.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::Secret => "secrets",
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+            Self::IngressClass => "ingressclasses",
+            Self::Ingress => "ingresses",
+            Self::GatewayClass => "gatewayclasses",
+            Self::Gateway => "gateways",
+            Self::HttpRoute => "httproutes",
+            Self::ReferenceGrant => "referencegrants",
+            Self::LbPool => "ciliumloadbalancerippools",
+        }
+    }
+
     /// API group, empty for the core group.
     pub const fn group(self) -> &'static str {
         match self {
@@ -96,6 +113,14 @@ impl Kind {
             "" => version.to_owned(),
             group => format!("{group}/{version}"),
         }
+    }
+
+    /// Whether the kind comes with an add-on (a custom resource definition), so that a cluster may lack it.
+    pub const fn is_custom(self) -> bool {
+        matches!(
+            self,
+            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant | Self::LbPool
+        )
     }
 
     /// Whether objects of the kind live in a namespace.

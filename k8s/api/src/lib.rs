@@ -1,23 +1,30 @@
 //! The API objects that Millrace reads: Kubernetes, Gateway API and Cilium custom resource types, and the
 //! typed set of them that every translator takes as its input.
 //!
-//! Nothing comes in: readers (`k8s/files`, later `k8s/reflect`) make [`Object`]s and put them into an
-//! [`ObjectSet`]; `k8s/ingest`, `ingress` and `gateway-api` read that set. This is the only crate that names
+//! Nothing comes in: readers (`k8s/files`, `k8s/reflect`) make [`Object`]s, with the same checks, and put them into
+//! an [`ObjectSet`]; `k8s/ingest`, `ingress` and `gateway-api` read that set. This is the only crate that names
 //! `k8s-openapi` and `gateway-api`, so a new version of the API is one change here. Start reading at
 //! [`ObjectSet`], then [`Stored`]. The crate spawns no tasks and does no I/O.
 
 mod change;
+mod decode;
+mod finding;
 mod kind;
 mod lb_pool;
 mod object;
+mod path;
 mod secret;
 mod set;
 mod stored;
+mod validate;
 
 pub use change::{ChangeKind, ObjectChange};
+pub use decode::{Facts, normalise};
+pub use finding::{Finding, Severity};
 pub use kind::Kind;
 pub use lb_pool::{LbPool, LbPoolBlock, LbPoolSpec};
 pub use object::Object;
+pub use path::{FieldPath, Step};
 pub use secret::Secret;
 pub use set::{ObjectMap, ObjectSet};
 pub use stored::{Resource, Source, Stored};

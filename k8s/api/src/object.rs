@@ -84,6 +84,20 @@ impl Object {
         address(self) == address(other)
     }
 
+    /// True when both are the same object with the same content: only facts beside it may differ.
+    pub fn same_content(&self, other: &Self) -> bool {
+        macro_rules! same {
+            ($($variant:ident)*) => {
+                match (self, other) {
+                    $((Self::$variant(a), Self::$variant(b)) => a.uid == b.uid && a.object == b.object,)*
+                    _ => false,
+                }
+            };
+        }
+        same!(Namespace Secret Service EndpointSlice IngressClass Ingress
+              GatewayClass Gateway HttpRoute ReferenceGrant LbPool)
+    }
+
     /// `metadata`.
     pub fn metadata(&self) -> &ObjectMeta {
         each!(self, stored => stored.object.metadata())

@@ -1,12 +1,8 @@
 //! Which object a value is meant to be.
 
-use mesh_k8s_api::Kind;
+use mesh_k8s_api::{FieldPath, Finding, Kind, Severity};
 use mesh_model::{NamespacedName, ObjectKey};
 use serde_json::{Map, Value};
-
-use crate::path::FieldPath;
-use crate::problem::Severity;
-use crate::report::Finding;
 
 /// Kind, namespace and name of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,21 +65,15 @@ pub(crate) fn identify(value: &Value) -> Result<Identity, Stranger> {
     Ok(identity)
 }
 
-/// Makes `value` what an API server would store: the namespace filled in, nulls gone, managed fields and
-/// status gone (a Service keeps its status: the addresses it was given are in it).
+/// Makes `value` what an API server would store and a translator takes: the namespace filled in, the rest as in
+/// [`mesh_k8s_api::normalise`].
 pub(crate) fn normalise(identity: &Identity, value: &mut Value) -> Option<Finding> {
-    remove_nulls(value);
-    let object = value.as_object_mut()?;
-    if identity.kind != Kind::Service {
-        object.remove("status");
-    }
-    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut)?;
-    metadata.remove("managedFields");
+    let had_namespace = mesh_k8s_api::normalise(identity.kind, value);
+    let metadata = value.get_mut("metadata").and_then(Value::as_object_mut)?;
     if identity.kind.namespaced() {
         metadata.insert("namespace".to_owned(), Value::String(identity.name.namespace.clone()));
-        return None;
     }
-    metadata.remove("namespace").map(|_| Finding {
+    had_namespace.then(|| Finding {
         path: FieldPath::parse("metadata.namespace"),
         severity: Severity::Warning,
         message: format!("a {} is in no namespace; the field is not used", identity.kind),
@@ -128,17 +118,6 @@ fn item_type(value: &Value) -> Option<Option<(String, String)>> {
 fn fill_in(object: &mut Map<String, Value>, api_version: &str, kind: &str) {
     for (key, text) in [("apiVersion", api_version), ("kind", kind)] {
         object.entry(key).or_insert_with(|| Value::String(text.to_owned()));
-    }
-}
-
-fn remove_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, part| !part.is_null());
-            map.values_mut().for_each(remove_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
-        _ => {}
     }
 }
 

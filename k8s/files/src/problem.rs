@@ -3,17 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use mesh_k8s_api::Severity;
 use mesh_model::ObjectKey;
 use serde::Serialize;
-
-/// Weight of a problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub enum Severity {
-    /// Something is not served as it was written: the last good version is, or nothing.
-    Error,
-    /// Served, without the part that was not understood.
-    Warning,
-}
 
 /// One thing that is wrong with a file, a document or an object.
 ///

@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use mesh_k8s_api::Kind;
+use mesh_k8s_api::{FieldPath, Finding, Kind, Severity};
 use mesh_model::ObjectKey;
 use serde_json::Value;
 
 use crate::decode::{Entry, Id, Place, decode};
 use crate::document::{Document, documents};
 use crate::identify::{Identity, Stranger, flatten, identify, normalise};
-use crate::path::FieldPath;
-use crate::problem::{Problem, Severity};
-use crate::report::{Finding, Report};
+use crate::problem::Problem;
+use crate::report::Report;
 use crate::yaml::{parse_json, parse_yaml};
 
 /// Problems of one file that are told one by one.

@@ -3,25 +3,12 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
+use mesh_k8s_api::{FieldPath, Finding, Severity};
 use mesh_model::ObjectKey;
 
 use crate::document::Document;
-use crate::path::FieldPath;
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::yaml::{Lines, SyntaxError};
-
-/// Something wrong with a field, before its line is known.
-#[derive(Clone, Debug)]
-pub(crate) struct Finding {
-    /// The field within the object.
-    pub(crate) path: FieldPath,
-    /// Weight.
-    pub(crate) severity: Severity,
-    /// What is wrong.
-    pub(crate) message: String,
-    /// What to do about it.
-    pub(crate) fix: String,
-}
 
 /// The problems of one document.
 pub(crate) struct Report<'a> {

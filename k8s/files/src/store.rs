@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use mesh_k8s_api::{Object, ObjectSet, Source};
+use mesh_k8s_api::{Object, ObjectSet, Severity, Source};
 
 use crate::decode::Id;
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::read::{FileContent, read};
 
 /// The files' content and the set made of it, without a folder behind it. Of one object in several files the

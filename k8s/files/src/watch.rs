@@ -7,13 +7,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use mesh_k8s_api::Severity;
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
 use crate::listing::{Concern, WatchedFolders};
 use crate::pending::{Change, Pending, Timing};
-use crate::problem::{Problem, Severity};
+use crate::problem::Problem;
 use crate::state::{Folder, FolderState};
 
 /// Events that may wait; more than that and everything is looked at instead.

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 use serde_json::Value;
 use serde_saphyr::{Options, Spanned};
 
-use crate::path::{FieldPath, Step};
+use mesh_k8s_api::{FieldPath, Step};
 
 /// Text that is no YAML or JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use mesh_k8s_api::Kind;
 use mesh_model::NamespacedName;
 
 use super::Store;
-use crate::problem::Severity;
+use mesh_k8s_api::Severity;
 
 fn service(name: &str, port: &str) -> String {
     format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  ports:\n  - port: {port}\n")

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{Lines, parse_json, parse_yaml};
-use crate::path::FieldPath;
+use mesh_k8s_api::FieldPath;
 
 const TEXT: &str = "\
 # a comment

@@ -14,11 +14,10 @@ mod names;
 mod secret;
 mod service;
 
-use mesh_k8s_api::{Kind, Resource};
-
+use crate::finding::{Finding, Severity};
+use crate::kind::Kind;
 use crate::path::FieldPath;
-use crate::problem::Severity;
-use crate::report::Finding;
+use crate::stored::Resource;
 
 /// A kind with checks of its own.
 pub(crate) trait Check {
@@ -63,6 +62,3 @@ pub(crate) fn check<T: Resource + Check>(object: &T, findings: &mut Vec<Finding>
     }
     object.check(&mut issues);
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use mesh_k8s_api::discovery::EndpointSlice;
+use crate::discovery::EndpointSlice;
 
 use super::{Check, Issues, names};
 

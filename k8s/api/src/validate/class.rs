@@ -1,8 +1,8 @@
 //! Namespaces, classes and grants.
 
-use mesh_k8s_api::core::Namespace;
-use mesh_k8s_api::gateway::{GatewayClass, ReferenceGrant};
-use mesh_k8s_api::networking::IngressClass;
+use crate::core::Namespace;
+use crate::gateway::{GatewayClass, ReferenceGrant};
+use crate::networking::IngressClass;
 
 use super::{Check, Issues};
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use mesh_k8s_api::gateway::{
+use crate::gateway::{
     Duration, HttpRoute, HttpRouteRules, HttpRouteRulesBackendRefs,
     HttpRouteRulesFiltersRequestRedirectPathType, HttpRouteRulesFiltersUrlRewritePathType,
     HttpRouteRulesMatches, HttpRouteRulesMatchesPathType,
@@ -16,7 +16,7 @@ const HEADER_FIX: &str = "write a header name such as `x-version`";
 /// A filter has the fields of its type, and sound header names.
 macro_rules! filter_fields {
     ($issues:ident, $at:ident, $filter:ident, $types:ident) => {
-        use mesh_k8s_api::gateway::$types as Type;
+        use crate::gateway::$types as Type;
         let (field, there) = match $filter.r#type {
             Type::RequestHeaderModifier => {
                 ("requestHeaderModifier", $filter.request_header_modifier.is_some())

@@ -1,6 +1,6 @@
 //! Ingresses.
 
-use mesh_k8s_api::networking::{HTTPIngressPath, Ingress, IngressBackend};
+use crate::networking::{HTTPIngressPath, Ingress, IngressBackend};
 
 use super::{Check, Issues, names};
 

@@ -1,6 +1,6 @@
 //! Secrets. No message holds a value.
 
-use mesh_k8s_api::Secret;
+use crate::Secret;
 
 use super::{Check, Issues};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use mesh_k8s_api::gateway::{Gateway, GatewayListeners};
+use crate::gateway::{Gateway, GatewayListeners};
 
 use super::{Check, Issues, names};
 

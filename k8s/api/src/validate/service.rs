@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use mesh_k8s_api::core::{Service, ServiceSpec};
-use mesh_k8s_api::meta::IntOrString;
+use crate::core::{Service, ServiceSpec};
+use crate::meta::IntOrString;
 
 use super::{Check, Issues, names};
 

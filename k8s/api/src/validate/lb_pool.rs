@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::{LbPool, LbPoolBlock};
 use ipnet::IpNet;
-use mesh_k8s_api::{LbPool, LbPoolBlock};
 
 use super::{Check, Issues};
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// A key of a mapping.
     Key(String),
     /// An index of a list, from 0.
@@ -13,30 +13,30 @@ pub(crate) enum Step {
 
 /// A path such as `spec.rules[0].host`; keys with dots or slashes are printed in brackets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct FieldPath(pub(crate) Vec<Step>);
+pub struct FieldPath(pub Vec<Step>);
 
 impl FieldPath {
     /// This path and then `other`.
-    pub(crate) fn join(&self, other: &Self) -> Self {
+    pub fn join(&self, other: &Self) -> Self {
         Self(self.0.iter().chain(&other.0).cloned().collect())
     }
 
     /// The path with one key more.
-    pub(crate) fn key(&self, key: &str) -> Self {
+    pub fn key(&self, key: &str) -> Self {
         let mut path = self.clone();
         path.0.push(Step::Key(key.to_owned()));
         path
     }
 
     /// The path with one index more.
-    pub(crate) fn index(&self, index: usize) -> Self {
+    pub fn index(&self, index: usize) -> Self {
         let mut path = self.clone();
         path.0.push(Step::Index(index));
         path
     }
 
     /// Reads the printed form back; text in brackets that is no number is a key.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let mut steps = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
