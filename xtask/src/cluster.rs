@@ -68,7 +68,7 @@ const PROGRAMS: &str = "MILLRACE_CLUSTER_PROGRAMS";
 pub(crate) fn run(task: &Task) -> anyhow::Result<bool> {
     let (name, rest) = match task {
         Task::Build => return go::build().map(|_| true),
-        Task::E2e(options) => return Ok(SUITE.run(true, || e2e(options)).failed == 0),
+        Task::E2e(options) => return Ok(e2e(options)?.failed == 0),
         Task::Up(rest) => ("up", rest),
         Task::Down(rest) => ("down", rest),
         Task::Status(rest) => ("status", rest),
@@ -103,20 +103,31 @@ fn harness(task: &str) -> anyhow::Result<Command> {
 
 fn e2e(options: &E2e) -> anyhow::Result<Tally> {
     if !process::is_root() {
-        return Ok(Tally::skip(1, "tests on a cluster", "they need root"));
+        let tally = Tally::skip(1, "tests on a cluster", "they need root");
+        println!("{tally}");
+        return Ok(tally);
     }
+    // Building Kubernetes, which happens once, is not the tests' time.
     prepare()?;
-    // Built before the cluster is up, which is then not idle while they are.
+    Ok(SUITE.run(true, || {
+        let was_up = process::output(&mut harness("kubeconfig")?).is_some();
+        let up = process::run(harness("up")?.args(&options.up));
+        let outcome = up.and_then(|()| test::run_tests(&mut marked_tests(options)?));
+        if !was_up && !options.keep {
+            process::run(&mut harness("down")?)?;
+        }
+        outcome
+    }))
+}
+
+/// The tests whose names say that they need a cluster.
+fn marked_tests(options: &E2e) -> anyhow::Result<Command> {
     let mut tests = test::nextest()?;
     tests.args(["run", "--package", "mesh-conformance-cluster", "--run-ignored", "only"]);
-    let name = options.only.as_deref().unwrap_or_default();
-    tests.args(["-E", &format!("test(/(^|::)cluster_/) & test({name})")]);
-    tests.env(PROGRAMS, std::env::join_paths(go::folders()?)?);
-    let was_up = process::output(&mut harness("kubeconfig")?).is_some();
-    process::run(harness("up")?.args(&options.up))?;
-    let outcome = test::run_tests(&mut tests);
-    if !was_up && !options.keep {
-        process::run(&mut harness("down")?)?;
+    let mut which = "test(/(^|::)cluster_/)".to_owned();
+    if let Some(text) = &options.only {
+        which.push_str(&format!(" & test(~{text})"));
     }
-    outcome
+    tests.args(["-E", &which]).env(PROGRAMS, std::env::join_paths(go::folders()?)?);
+    Ok(tests)
 }

@@ -123,7 +123,8 @@ impl Cluster {
     /// # Errors
     /// kubectl is not there.
     pub fn kubectl_command(&self) -> anyhow::Result<Command> {
-        let mut command = Command::new(self.programs.find("kubectl")?);
+        // In the cgroup of the cluster, so that one that waits ends with it.
+        let mut command = self.control.command(self.programs.find("kubectl")?);
         command.arg("--kubeconfig").arg(self.kubeconfig());
         // Discovery is kept in the cluster's folder: it goes with it.
         command.arg("--cache-dir").arg(self.folder.path("kubectl-cache"));

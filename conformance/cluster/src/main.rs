@@ -21,7 +21,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Name of the cluster: 1 to 8 lower-case letters and digits. Clusters of different names live side by side.
-    #[arg(long, global = true, default_value = DEFAULT_NAME)]
+    #[arg(long, global = true, default_value = DEFAULT_NAME, env = "MILLRACE_CLUSTER")]
     name: String,
 }
 
@@ -177,7 +177,7 @@ fn status(name: &str, format: Format) -> anyhow::Result<bool> {
         Format::Table => print!("{}", status.table()),
         Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
     }
-    Ok(status.is_well())
+    Ok(status.well)
 }
 
 fn load_image(cluster: &Cluster, options: LoadImage) -> anyhow::Result<()> {

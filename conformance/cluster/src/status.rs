@@ -8,12 +8,17 @@ use crate::cluster::{Cluster, node_is_ready};
 use crate::process::Place;
 use crate::{control_plane, node};
 
+/// State of a node that takes pods.
+const READY: &str = "Ready";
+
 /// What runs of a cluster.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Name.
     pub name: String,
+    /// Whether everything runs and each node is ready.
+    pub well: bool,
     /// Address families.
     pub ip_family: String,
     /// Who connects pods.
@@ -82,23 +87,19 @@ impl Status {
                 cgroup: node.cgroup().path(),
             }
         });
+        let nodes: Vec<NodeStatus> = nodes.collect();
+        let all_run = programs.iter().all(|program| program.process.is_some());
         Self {
             name: spec.name.clone(),
+            well: problem.is_none() && all_run && nodes.iter().all(|node| node.state == READY),
             ip_family: spec.ip_family.to_string(),
             cni: spec.cni.to_string(),
             api_server: spec.plan().api_server(),
             kubeconfig: cluster.kubeconfig().display().to_string(),
-            nodes: nodes.collect(),
             programs,
+            nodes,
             problem,
         }
-    }
-
-    /// Whether everything runs and each node is ready.
-    pub fn is_well(&self) -> bool {
-        self.problem.is_none()
-            && self.programs.iter().all(|program| program.process.is_some())
-            && self.nodes.iter().all(|node| node.state == "Ready")
     }
 
     /// For people.
@@ -127,7 +128,7 @@ impl Status {
         if let Some(problem) = &self.problem {
             text.push_str(&format!("\nthe API server does not answer: {problem}\n"));
         }
-        if !self.is_well() {
+        if !self.well {
             text.push_str("\nnot all is well: `cargo xtask cluster up` starts what has ended");
             text.push_str("; nodes without a CNI become ready once one is installed\n");
         }
@@ -153,7 +154,7 @@ fn running(place_name: &str, place: &Place, names: &[&str]) -> Vec<Program> {
 /// Ready, or why not in the node's own words.
 fn state(node: &NodeObject) -> String {
     if node_is_ready(node) {
-        return "Ready".to_owned();
+        return READY.to_owned();
     }
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");

@@ -1,0 +1,60 @@
+//! What has ended is started again.
+
+use mesh_conformance_cluster::cluster::Cluster;
+use mesh_conformance_cluster::spec::IpFamily;
+use mesh_conformance_cluster::status::Status;
+
+use crate::crash::kill;
+use crate::fixture::{Own, Pods, spec};
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_a_second_up_starts_what_has_ended_and_leaves_the_rest_alone() {
+    let own = Own::new(spec("heal", 1, IpFamily::Ipv4));
+    let cluster = own.up();
+    let pods = Pods::new(&cluster, "it");
+    pods.server("web", "node1");
+    pods.ready();
+    for victim in ["kube-apiserver", "kubelet"] {
+        kill(process(&cluster, victim).expect("it runs"));
+        mesh_testkit::wait::until("it ends", crate::fixture::PODS_WITHIN, || {
+            anyhow::ensure!(process(&cluster, victim).is_none(), "{victim} still runs");
+            Ok(())
+        })
+        .expect("status says that it has ended");
+        assert!(!Status::of(&cluster).well);
+        let others = ["etcd", "containerd", "node"].map(|name| process(&cluster, name));
+        let cluster = own.up();
+        assert!(Status::of(&cluster).well, "{}", Status::of(&cluster).table());
+        assert_eq!(others, ["etcd", "containerd", "node"].map(|name| process(&cluster, name)));
+        pods.ready();
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_a_node_whose_plug_was_pulled_comes_back_with_its_pods_and_without_its_pins() {
+    let own = Own::new(spec("plug", 1, IpFamily::Ipv4));
+    let cluster = own.up();
+    let pods = Pods::new(&cluster, "it");
+    pods.server("web", "node1");
+    pods.ready();
+    let node = cluster.node("node1").expect("a node");
+    node.exec("mkdir", &["/sys/fs/bpf/pinned", "/run/left"]).expect("a pin");
+    node.stop().expect("nothing runs");
+    assert!(node.exec("true", &[]).is_err(), "one runs programs on a node that is off");
+    let cluster = own.up();
+    let node = cluster.node("node1").expect("a node");
+    assert!(node.exec("ls", &["/sys/fs/bpf/pinned"]).is_err(), "a pin outlived the node");
+    assert!(node.exec("ls", &["/run/left"]).is_err(), "/run outlived the node");
+    mesh_testkit::wait::until("the pod runs again", crate::fixture::PODS_WITHIN, || {
+        pods.exec("web", &["/agnhost", "--help"]).map(drop)
+    })
+    .expect("the pod runs again");
+    pods.ready();
+}
+
+fn process(cluster: &Cluster, program: &str) -> Option<u32> {
+    let programs = Status::of(cluster).programs;
+    programs.into_iter().find(|found| found.name == program).expect("a program of this name").process
+}

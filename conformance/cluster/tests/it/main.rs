@@ -1,0 +1,10 @@
+//! The harness on itself: a cluster does what tests will rely on, and leaves nothing behind.
+//!
+//! `cargo xtask cluster e2e` runs these; by themselves they need `MILLRACE_CLUSTER_PROGRAMS`.
+
+mod crash;
+mod fixture;
+mod healing;
+mod own;
+mod private;
+mod shared;
