@@ -12,7 +12,7 @@ use crate::{go, process, setup, test};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
     /// Build the programs from outside into the cache, where they are missing; `up` does so by itself.
-    Build,
+    Build(Build),
     /// Make a cluster, or start what is missing of it.
     #[command(disable_help_flag = true)]
     Up(Rest),
@@ -36,6 +36,14 @@ pub(crate) enum Task {
     Exec(Rest),
     /// Run the tests that are marked for a cluster, on one that is up already or is made for them.
     E2e(E2e),
+}
+
+/// Options of `cluster build`.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The tests of Kubernetes, e2e.test, as well.
+    #[arg(long)]
+    tests: bool,
 }
 
 /// What the harness itself takes; `--help` shows it.
@@ -67,7 +75,7 @@ const PROGRAMS: &str = "MILLRACE_CLUSTER_PROGRAMS";
 /// Does it. False when something failed, or is not well.
 pub(crate) fn run(task: &Task) -> anyhow::Result<bool> {
     let (name, rest) = match task {
-        Task::Build => return go::build().map(|_| true),
+        Task::Build(options) => return build(options).map(|()| true),
         Task::E2e(options) => return Ok(e2e(options)?.failed == 0),
         Task::Up(rest) => ("up", rest),
         Task::Down(rest) => ("down", rest),
@@ -87,7 +95,15 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<bool> {
 /// What a cluster needs that is missing.
 fn prepare() -> anyhow::Result<()> {
     setup::for_cluster()?;
-    go::build().map(drop)
+    go::build()
+}
+
+fn build(options: &Build) -> anyhow::Result<()> {
+    go::build()?;
+    if options.tests {
+        println!("the tests of Kubernetes: {}", go::build_tests()?.display());
+    }
+    Ok(())
 }
 
 /// The harness, built.

@@ -1,18 +1,22 @@
 //! Programs in Go that a cluster is made of: built from modules whose versions and sums are kept in
 //! conformance/cluster/programs, once for each version, into the cache.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::process;
 
-/// A module, and what of it is built.
+/// Programs of one module.
 struct Module {
-    /// Its folder below conformance/cluster/programs.
     name: &'static str,
+    /// Folder of the module below conformance/cluster/programs.
+    sources: &'static str,
     packages: &'static [&'static str],
+    /// Whether they are tests, which Go builds otherwise.
+    are_tests: bool,
     /// The module that gives it its version; a program of our own has none.
     of: Option<&'static str>,
     /// Package whose variables are to say the version.
@@ -23,9 +27,18 @@ const FOLDER: &str = "conformance/cluster/programs";
 
 /// Quick ones first: what is wrong with the network or the compiler shows at once.
 const MODULES: &[Module] = &[
-    Module { name: "pause", packages: &["."], of: None, version_package: None },
+    Module {
+        name: "pause",
+        sources: "pause",
+        are_tests: false,
+        packages: &["."],
+        of: None,
+        version_package: None,
+    },
     Module {
         name: "cni",
+        sources: "cni",
+        are_tests: false,
         packages: &[
             "github.com/containernetworking/plugins/plugins/ipam/host-local",
             "github.com/containernetworking/plugins/plugins/main/bridge",
@@ -37,19 +50,32 @@ const MODULES: &[Module] = &[
     },
     Module {
         name: "echo",
+        sources: "echo",
+        are_tests: false,
         packages: &["sigs.k8s.io/gateway-api/conformance/echo-basic"],
         of: Some("sigs.k8s.io/gateway-api/conformance"),
         version_package: None,
     },
-    Module { name: "etcd", packages: &["."], of: Some("go.etcd.io/etcd/server/v3"), version_package: None },
+    Module {
+        name: "etcd",
+        sources: "etcd",
+        are_tests: false,
+        packages: &["."],
+        of: Some("go.etcd.io/etcd/server/v3"),
+        version_package: None,
+    },
     Module {
         name: "helm",
+        sources: "helm",
+        are_tests: false,
         packages: &["helm.sh/helm/v3/cmd/helm"],
         of: Some("helm.sh/helm/v3"),
         version_package: None,
     },
     Module {
         name: "kubernetes",
+        sources: "kubernetes",
+        are_tests: false,
         packages: &[
             "k8s.io/kubernetes/cmd/kube-apiserver",
             "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -63,28 +89,71 @@ const MODULES: &[Module] = &[
     },
 ];
 
-/// Folders of the programs, each built if need be.
-pub(crate) fn build() -> anyhow::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for module in MODULES {
-        let folder = module.folder()?;
+/// The tests of Kubernetes itself, `e2e.test`: built for those who run them only.
+const TESTS: Module = Module {
+    name: "e2e",
+    sources: "kubernetes",
+    packages: &["k8s.io/kubernetes/test/e2e"],
+    are_tests: true,
+    of: Some("k8s.io/kubernetes"),
+    version_package: Some("k8s.io/component-base/version"),
+};
+
+/// Builds the programs of a cluster, where need be.
+pub(crate) fn build() -> anyhow::Result<()> {
+    build_all(MODULES)
+}
+
+/// Builds the tests of Kubernetes, where need be, and returns the program.
+pub(crate) fn build_tests() -> anyhow::Result<PathBuf> {
+    build_all(&[TESTS])?;
+    Ok(TESTS.folder()?.join("e2e.test"))
+}
+
+/// Folders of the programs of a cluster; they need not be built.
+pub(crate) fn folders() -> anyhow::Result<Vec<PathBuf>> {
+    MODULES.iter().map(Module::folder).collect()
+}
+
+fn build_all(modules: &[Module]) -> anyhow::Result<()> {
+    if are_built(modules)? {
+        return Ok(());
+    }
+    let _lock = lock()?;
+    for module in modules {
+        // Somebody else may have built it while this waited.
         if !module.is_built()? {
             println!("building {}; Kubernetes takes some minutes, once", module.name);
             module.build()?;
         }
-        folders.push(folder);
     }
     // Sources and objects are ten times as large as the programs.
     let scratch = scratch();
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
-    }
-    Ok(folders)
+    fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))
 }
 
-/// Folders of the programs; they need not be built.
-pub(crate) fn folders() -> anyhow::Result<Vec<PathBuf>> {
-    MODULES.iter().map(Module::folder).collect()
+fn are_built(modules: &[Module]) -> anyhow::Result<bool> {
+    for module in modules {
+        if !module.is_built()? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Held while something is built: two builds would remove each other's sources.
+fn lock() -> anyhow::Result<File> {
+    let scratch = scratch();
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    let path = scratch.with_extension("lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        println!("somebody else builds programs of a cluster: waiting until that has ended");
+        flock(&file, FlockOperation::LockExclusive).context("cannot lock the cache")?;
+        // The other has removed it in the end.
+        fs::create_dir_all(&scratch)?;
+    }
+    Ok(file)
 }
 
 /// Where Go keeps sources and objects while it builds.
@@ -94,7 +163,7 @@ fn scratch() -> PathBuf {
 
 impl Module {
     fn sources(&self) -> PathBuf {
-        process::root().join(FOLDER).join(self.name)
+        process::root().join(FOLDER).join(self.sources)
     }
 
     /// Keyed by the version of what is built.
@@ -151,7 +220,8 @@ impl Module {
         // Without write permissions the sources could not be removed again.
         go.env("GOFLAGS", "-buildvcs=false -modcacherw -trimpath -mod=readonly");
         // The folder's last separator makes it a folder for Go.
-        go.args(["build", "-ldflags", &flags, "-o"]).arg(format!("{}/", folder.display()));
+        go.args(if self.are_tests { ["test", "-c"].as_slice() } else { &["build"] });
+        go.args(["-ldflags", &flags, "-o"]).arg(format!("{}/", folder.display()));
         process::run(go.args(self.packages))?;
         fs::write(folder.join("inputs"), self.inputs()?).context("cannot note what was built")
     }

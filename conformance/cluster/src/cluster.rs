@@ -348,10 +348,11 @@ pub fn down(name: &str) -> anyhow::Result<bool> {
     let killed = cgroups.iter().try_for_each(Cgroup::kill);
     let network = network::remove(&prefix);
     let removed = cgroups.iter().try_for_each(Cgroup::remove);
-    let files = folder.remove();
+    // Before what is known of it goes: one that is killed in between is finished by the next.
     if let Some(made) = made {
         made.hand_over_or_undo()?;
     }
+    let files = folder.remove();
     drop(lock);
     killed.and(network).and(removed).and(files)?;
     Ok(was_there)

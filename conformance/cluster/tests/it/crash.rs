@@ -38,6 +38,27 @@ fn cluster_down_leaves_nothing_when_up_was_killed_at_any_moment() {
 
 #[test]
 #[ignore = "needs a cluster"]
+fn cluster_a_down_that_was_killed_is_finished_by_the_next() {
+    let own = Own::new(spec("halfway", 1, IpFamily::Ipv4));
+    let name = &own.spec.name;
+    let before = Machine::now();
+    for moment in [10, 60, 150, 300] {
+        own.up();
+        let processes = processes_of(name);
+        let mut down = Command::new(env!("CARGO_BIN_EXE_cluster"));
+        let mut down =
+            down.args(["down", "--name", name]).stdout(Stdio::null()).spawn().expect("down starts");
+        std::thread::sleep(Duration::from_millis(moment));
+        // One that has ended by then is no less to be followed by another.
+        down.kill().expect("killed");
+        down.wait().expect("waited for");
+        cluster::down(name).unwrap_or_else(|error| panic!("after {moment} ms: {error:#}"));
+        before.assert_unchanged(name, &processes, &format!("down killed after {moment} ms"));
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
 fn cluster_down_leaves_nothing_of_pods_whose_kubelet_and_containerd_were_killed() {
     let own = Own::new(spec("killed", 1, IpFamily::Ipv4));
     let name = &own.spec.name;

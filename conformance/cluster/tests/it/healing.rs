@@ -1,11 +1,13 @@
 //! What has ended is started again.
 
+use mesh_conformance_cluster::cgroup::Cgroup;
 use mesh_conformance_cluster::cluster::Cluster;
 use mesh_conformance_cluster::spec::IpFamily;
 use mesh_conformance_cluster::status::Status;
+use mesh_testkit::namespace;
 
 use crate::crash::kill;
-use crate::fixture::{Own, Pods, spec};
+use crate::fixture::{Own, PODS_WITHIN, Pods, spec};
 
 #[test]
 #[ignore = "needs a cluster"]
@@ -17,7 +19,7 @@ fn cluster_a_second_up_starts_what_has_ended_and_leaves_the_rest_alone() {
     pods.ready();
     for victim in ["kube-apiserver", "kubelet"] {
         kill(process(&cluster, victim).expect("it runs"));
-        mesh_testkit::wait::until("it ends", crate::fixture::PODS_WITHIN, || {
+        mesh_testkit::wait::until("it ends", PODS_WITHIN, || {
             anyhow::ensure!(process(&cluster, victim).is_none(), "{victim} still runs");
             Ok(())
         })
@@ -47,11 +49,34 @@ fn cluster_a_node_whose_plug_was_pulled_comes_back_with_its_pods_and_without_its
     let node = cluster.node("node1").expect("a node");
     assert!(node.exec("ls", &["/sys/fs/bpf/pinned"]).is_err(), "a pin outlived the node");
     assert!(node.exec("ls", &["/run/left"]).is_err(), "/run outlived the node");
-    mesh_testkit::wait::until("the pod runs again", crate::fixture::PODS_WITHIN, || {
+    mesh_testkit::wait::until("the pod runs again", PODS_WITHIN, || {
         pods.exec("web", &["/agnhost", "--help"]).map(drop)
     })
     .expect("the pod runs again");
     pods.ready();
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_a_cluster_comes_back_with_its_objects_after_the_machine_was_restarted() {
+    let own = Own::new(spec("again", 2, IpFamily::Ipv4));
+    let cluster = own.up();
+    let pods = Pods::new(&cluster, "it");
+    pods.server("web", "node2");
+    pods.ready();
+    // What a restart leaves: files, and nothing that is in memory.
+    let prefix = own.spec.prefix();
+    for cgroup in Cgroup::all(&format!("{prefix}-")).expect("cgroups") {
+        cgroup.kill().and_then(|()| cgroup.remove()).expect("it is gone");
+    }
+    namespace::sweep(&format!("{prefix}-")).expect("namespaces are gone");
+    namespace::ip(&["link", "delete", &prefix]).expect("the bridge is gone");
+    let cluster = own.up();
+    assert!(Status::of(&cluster).well, "{}", Status::of(&cluster).table());
+    mesh_testkit::wait::until("the pod runs again", PODS_WITHIN, || {
+        pods.exec("web", &["/agnhost", "--help"]).map(drop)
+    })
+    .expect("the pod runs again");
 }
 
 fn process(cluster: &Cluster, program: &str) -> Option<u32> {
