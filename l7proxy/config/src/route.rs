@@ -11,6 +11,7 @@ mod conditions;
 mod hosts;
 mod known;
 mod paths;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -27,7 +28,8 @@ pub(crate) use self::compile::{compile, compile_encoded};
 use self::conditions::Conditions;
 use self::hosts::HostIndex;
 pub(crate) use self::known::Before;
-use self::paths::{PathIndex, PathMatch};
+use self::paths::PathMatch;
+use self::routes::Routes;
 use crate::headers::HeaderMutations;
 
 /// The parts of a request that routing looks at. The path is canonical and carries no query.
@@ -68,9 +70,8 @@ pub struct VirtualHost {
     /// For logs.
     pub name: Arc<str>,
     domains: Box<[Box<str>]>,
-    paths: PathIndex,
     /// Shared with earlier and later virtual hosts of this name, as far as they are the same.
-    routes: Vec<Arc<Route>>,
+    routes: Routes,
     request_headers: HeaderMutations,
     response_headers: HeaderMutations,
 }
@@ -103,15 +104,13 @@ impl RouteTable {
     /// appears several times and is longer than 256 bytes, or an encoded query value under an expression.
     pub fn find(&self, head: &RequestHead<'_>) -> Option<Matched<'_>> {
         let virtual_host = &self.virtual_hosts[self.hosts.find(head.authority)? as usize];
-        let order = virtual_host
-            .paths
-            .find(head.path, |order| virtual_host.routes[order as usize].conditions.hold(head))?;
-        Some(Matched { table: self, virtual_host, route: &virtual_host.routes[order as usize] })
+        let route = virtual_host.routes.find(head.path, |route| route.conditions.hold(head))?;
+        Some(Matched { table: self, virtual_host, route })
     }
 
     /// The names of all clusters that routes name. Cost: a look at each route.
     pub(crate) fn clusters(&self) -> BTreeSet<Arc<str>> {
-        let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
+        let routes = self.virtual_hosts.iter().flat_map(|host| host.routes.iter());
         routes
             .filter_map(|route| match &route.action {
                 Action::Forward(forward) => Some(forward.clusters.names()),

@@ -1,6 +1,7 @@
 //! What an earlier version of a table was compiled from, to share what has not changed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use mesh_xds_proto::take_entries;
@@ -31,67 +32,74 @@ impl<'a> Before<'a> {
         same.then(|| self.table.hosts.clone())
     }
 
-    /// Which of these virtual hosts are known.
-    pub(super) fn hosts(&self, encoded: &[&[u8]]) -> Known<'a, VirtualHost> {
-        Known::new(&self.hosts, &self.table.virtual_hosts, encoded)
+    /// What has changed with these virtual hosts.
+    pub(super) fn hosts(&self, encoded: &[&[u8]]) -> Change<'a, VirtualHost> {
+        Change::new(&self.hosts, encoded, |changed| self.table.virtual_hosts[changed].iter())
+    }
+
+    /// The virtual hosts before.
+    pub(super) fn virtual_hosts(&self) -> &'a [Arc<VirtualHost>] {
+        &self.table.virtual_hosts
     }
 }
 
-impl<'a> Known<'a, VirtualHost> {
-    /// The virtual host of that name, if it has changed in nothing but its routes; and which of these are known.
+impl<'a> Change<'a, VirtualHost> {
+    /// The virtual host of that name, if it has changed in nothing but its routes; and what has changed of these.
     pub(super) fn routes_of(
         &self,
         name: &str,
         rest: &[u8],
         encoded: &[&[u8]],
-    ) -> Option<(&'a VirtualHost, Known<'a, Route>)> {
+    ) -> Option<(&'a VirtualHost, Change<'a, Route>)> {
         let (bytes, host) = self.changed.iter().find(|(_, host)| *host.name == *name)?;
         let (old_rest, old) = take_entries(bytes, ROUTES)?;
-        (old_rest == rest && old.len() == host.routes.len())
-            .then(|| (&***host, Known::new(&old, &host.routes, encoded)))
+        (old_rest == rest && old.len() == host.routes.len()).then(|| {
+            let made = |changed: Range<usize>| host.routes.iter().skip(changed.start).take(changed.len());
+            (&***host, Change::new(&old, encoded, made))
+        })
     }
 }
 
-/// What an earlier version's entries were compiled to, by their bytes.
+/// Where a list differs from an earlier one, and what the entries there were compiled to.
 ///
 /// Of a large list little changes at a time: what is the same at the front and at the back is found by comparing
 /// bytes in order, and only what is between by their hash.
-pub(super) struct Known<'a, T> {
-    front: &'a [Arc<T>],
-    back: &'a [Arc<T>],
-    /// The position of the first of `back` in the new list.
-    back_begins: usize,
-    /// The earlier entries between front and back, with what they were compiled to.
+pub(super) struct Change<'a, T> {
+    /// The entries between front and back of the earlier list,
+    pub(super) old: Range<usize>,
+    /// and those of the new one.
+    pub(super) new: Range<usize>,
     changed: Vec<(&'a [u8], &'a Arc<T>)>,
     by_bytes: HashMap<&'a [u8], &'a Arc<T>, foldhash::fast::RandomState>,
 }
 
-impl<'a, T> Known<'a, T> {
-    /// `made[i]` was compiled from `old[i]`. Cost: a comparison of all bytes.
-    fn new(old: &[&'a [u8]], made: &'a [Arc<T>], new: &[&[u8]]) -> Self {
+impl<'a, T> Change<'a, T> {
+    /// `made` gives what a range of `old` was compiled to. Cost: a comparison of all bytes.
+    fn new<I: Iterator<Item = &'a Arc<T>>>(
+        old: &[&'a [u8]],
+        new: &[&[u8]],
+        made: impl FnOnce(Range<usize>) -> I,
+    ) -> Self {
         let front = old.iter().zip(new).take_while(|(old, new)| old == new).count();
         let rests = old[front..].iter().rev().zip(new[front..].iter().rev());
         let back = rests.take_while(|(old, new)| old == new).count();
-        let between = front..old.len() - back;
-        let changed: Vec<_> = old[between.clone()].iter().copied().zip(&made[between]).collect();
-        let nothing_new = new.len() == front + back;
+        let (between, new) = (front..old.len() - back, front..new.len() - back);
+        let changed: Vec<_> = old[between.clone()].iter().copied().zip(made(between.clone())).collect();
         Self {
-            front: &made[..front],
-            back: &made[made.len() - back..],
-            back_begins: new.len() - back,
-            by_bytes: if nothing_new { HashMap::default() } else { changed.iter().copied().collect() },
+            old: between,
+            by_bytes: if new.is_empty() { HashMap::default() } else { changed.iter().copied().collect() },
+            new,
             changed,
         }
     }
 
-    /// What these bytes, at that place in the new list, were compiled to before.
-    pub(super) fn get(&self, index: usize, bytes: &[u8]) -> Option<&'a Arc<T>> {
-        if let Some(same) = self.front.get(index) {
-            return Some(same);
-        }
-        match index.checked_sub(self.back_begins) {
-            Some(index) => self.back.get(index),
-            None => self.by_bytes.get(bytes).copied(),
-        }
+    /// Of a list without an earlier one.
+    pub(super) fn all(length: usize) -> Self {
+        Self { old: 0..0, new: 0..length, changed: Vec::new(), by_bytes: HashMap::default() }
+    }
+
+    /// What these bytes, between front and back, were compiled to before.
+    pub(super) fn known(&self, bytes: &[u8]) -> Option<&'a Arc<T>> {
+        self.by_bytes.get(bytes).copied()
     }
 }

@@ -164,9 +164,9 @@ impl PathIndex {
         self.first_bytes.push(first_byte);
     }
 
-    /// The lowest position whose path matches and for which `holds` says yes.
-    pub(crate) fn find(&self, path: &str, holds: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut best = NONE;
+    /// The lowest position below `end` whose path matches and for which `holds` says yes.
+    pub(crate) fn find(&self, path: &str, end: u32, holds: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut best = end;
         // Ascending, so the first that holds is the best of its chain, and the first above `best` ends it.
         let mut consider = |mut order: u32| {
             while order < best {
@@ -204,7 +204,7 @@ impl PathIndex {
                 break;
             }
         }
-        (best != NONE).then_some(best)
+        (best != end).then_some(best)
     }
 
     fn child(&self, node: &Node, first: u8) -> Option<&Node> {

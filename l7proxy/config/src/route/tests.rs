@@ -1,5 +1,7 @@
 //! The compiled table against a plain reading of the same routes.
 
+mod shared;
+
 use http::{HeaderMap, HeaderValue, Method};
 use mesh_xds_proto::json;
 use mesh_xds_proto::route::RouteConfiguration;
@@ -53,7 +55,7 @@ proptest! {
                 .iter()
                 .position(|(pattern, holds)| *holds && pattern.matches(path))
                 .map(|position| position as u32);
-            prop_assert_eq!(index.find(path, |order| holds[order as usize]), oracle, "{}", path);
+            prop_assert_eq!(index.find(path, u32::MAX, |order| holds[order as usize]), oracle, "{}", path);
         }
     }
 
@@ -298,130 +300,9 @@ fn a_hundred_thousand_routes_cost_no_scan() {
         asked.set(asked.get() + 1);
         true
     };
-    assert_eq!(index.find("/service-99999/api/x", ask), Some(99_999));
-    assert_eq!(index.find("/service-99999/apix", ask), None);
+    assert_eq!(index.find("/service-99999/api/x", u32::MAX, ask), Some(99_999));
+    assert_eq!(index.find("/service-99999/apix", u32::MAX, ask), None);
     assert_eq!(asked.get(), 1);
-}
-
-/// Two hosts with two routes each; `status` is what the second route of the second host answers.
-fn two_hosts(status: u16, retry_on: &str, largest_body: u32) -> Vec<u8> {
-    let text = format!(
-        r#"{{ "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, name: t,
-            max_direct_response_body_size_bytes: {largest_body}, virtual_hosts: [
-            {{ name: a, domains: [ a ], routes: [ {{ match: {{ prefix: /x }}, route: {{ cluster: one }} }},
-                {{ match: {{ prefix: / }}, direct_response: {{ status: 204 }} }} ] }},
-            {{ name: b, domains: [ b ], retry_policy: {{ retry_on: "{retry_on}" }}, routes: [
-                {{ match: {{ prefix: /x }}, route: {{ cluster: one }} }},
-                {{ match: {{ prefix: / }}, direct_response: {{ status: {status} }} }} ] }} ] }}"#
-    );
-    json::decode_any_yaml(&text).unwrap().value
-}
-
-#[test]
-fn a_changed_route_is_all_that_is_compiled_again() {
-    let old = two_hosts(200, "5xx", 9);
-    let before = compile_encoded(&old, None, At::ROOT).unwrap();
-    let after = |new: &[u8]| {
-        let known = Before::new(&old, &before).unwrap();
-        compile_encoded(new, Some(&known), At::ROOT).unwrap()
-    };
-    let host = |table: &RouteTable, index: usize| table.virtual_hosts[index].clone();
-    let same = after(&old);
-    assert!(
-        Arc::ptr_eq(&host(&same, 0), &host(&before, 0)) && Arc::ptr_eq(&host(&same, 1), &host(&before, 1))
-    );
-
-    assert!(Arc::ptr_eq(&same.hosts, &before.hosts));
-
-    let changed = after(&two_hosts(503, "5xx", 9));
-    assert!(Arc::ptr_eq(&changed.hosts, &before.hosts));
-    assert!(Arc::ptr_eq(&host(&changed, 0), &host(&before, 0)));
-    assert!(Arc::ptr_eq(&host(&changed, 1).routes[0], &host(&before, 1).routes[0]));
-    assert!(!Arc::ptr_eq(&host(&changed, 1).routes[1], &host(&before, 1).routes[1]));
-    let headers = HeaderMap::new();
-    let head = RequestHead {
-        authority: "b",
-        path: "/y",
-        query: None,
-        method: &Method::GET,
-        scheme: "http",
-        headers: &headers,
-    };
-    let matched = changed.find(&head).unwrap();
-    assert!(matches!(&matched.route.action, Action::Respond(response) if response.status == 503));
-}
-
-/// A table of hosts `(domain, paths)`; the route of each path answers with a status of its own.
-fn hosts_of(hosts: &[(u8, Vec<u8>)]) -> Vec<u8> {
-    let hosts = hosts.iter().enumerate().map(|(number, (domain, paths))| {
-        let routes = paths.iter().map(|path| {
-            let status = 200 + u16::from(*path);
-            serde_json::json!({ "match": { "path": format!("/{path}") }, "direct_response": { "status": status } })
-        });
-        serde_json::json!({
-            "name": format!("host-{domain}"),
-            "domains": [format!("{domain}.{number}.example"), format!("{number}.example")],
-            "routes": routes.collect::<Vec<_>>(),
-        })
-    });
-    let table = serde_json::json!({
-        "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-        "name": "t",
-        "virtual_hosts": hosts.collect::<Vec<_>>(),
-    });
-    json::decode_any(&table.to_string()).unwrap().value
-}
-
-proptest! {
-    /// Whatever changes, moves, comes or goes: what is shared with the table before changes no answer.
-    #[test]
-    fn a_table_made_of_an_earlier_one_is_as_one_made_afresh(
-        old in prop::collection::vec((0..3_u8, prop::collection::vec(0..5_u8, 0..5)), 0..5),
-        new in prop::collection::vec((0..3_u8, prop::collection::vec(0..5_u8, 0..5)), 0..5),
-    ) {
-        let (old, bytes) = (hosts_of(&old), hosts_of(&new));
-        let before = compile_encoded(&old, None, At::ROOT).unwrap();
-        let known = Before::new(&old, &before).unwrap();
-        let table = compile_encoded(&bytes, Some(&known), At::ROOT).unwrap();
-        let headers = HeaderMap::new();
-        for (number, (domain, paths)) in new.iter().enumerate() {
-            for path in 0..5_u8 {
-                let authority = format!("{domain}.{number}.example");
-                let text = format!("/{path}");
-                let head = RequestHead {
-                    authority: &authority,
-                    path: &text,
-                    query: None,
-                    method: &Method::GET,
-                    scheme: "http",
-                    headers: &headers,
-                };
-                let status = table.find(&head).map(|matched| match &matched.route.action {
-                    Action::Respond(response) => response.status.as_u16(),
-                    other => panic!("{other:?}"),
-                });
-                prop_assert_eq!(status, paths.contains(&path).then_some(200 + u16::from(path)));
-            }
-        }
-    }
-}
-
-#[test]
-fn what_routes_depend_on_compiles_them_again() {
-    let old = two_hosts(200, "5xx", 9);
-    let before = compile_encoded(&old, None, At::ROOT).unwrap();
-    let after = |new: &[u8]| {
-        let known = Before::new(&old, &before).unwrap();
-        compile_encoded(new, Some(&known), At::ROOT).unwrap()
-    };
-    let retries = after(&two_hosts(200, "reset", 9));
-    assert!(Arc::ptr_eq(&retries.virtual_hosts[0], &before.virtual_hosts[0]));
-    let Action::Forward(forward) = &retries.virtual_hosts[1].routes[0].action else {
-        panic!("not forwarded")
-    };
-    assert!(forward.retry.as_ref().is_some_and(|retry| !retry.on.server_error));
-    let bodies = after(&two_hosts(200, "5xx", 8));
-    assert!(!Arc::ptr_eq(&bodies.virtual_hosts[0].routes[1], &before.virtual_hosts[0].routes[1]));
 }
 
 #[test]
