@@ -12,7 +12,7 @@ pub struct NamedResource {
     pub name: String,
     /// The server's version of this one resource.
     pub version: String,
-    /// The message.
+    /// The message, or a [`Patch`](mesh_xds_proto::Patch) of the version that the store has.
     pub body: Any,
 }
 

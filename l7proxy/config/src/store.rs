@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mesh_xds_proto::{Any, cluster, endpoint, listener, route, tls, type_urls};
+use mesh_xds_proto::{Any, Patch, cluster, endpoint, listener, route, tls, type_urls};
 
 pub use self::saved::{ImportError, Saved};
 use crate::check::{At, Checked};
@@ -85,12 +85,14 @@ impl ConfigStore {
         }
         let mut rejected = Vec::new();
         for NamedResource { name, version, body } in upserts {
-            let same = |raw: &Arc<Raw>| raw.body == body && raw.version == version;
-            if self.raw.get(known).and_then(|held| held.get(&name)).is_some_and(same) {
+            let held = self.raw.get(known).and_then(|held| held.get(&name));
+            if held.is_some_and(|raw| raw.body == body && raw.version == version) {
                 continue;
             }
-            match self.upsert(known, &name, &body, &mut next) {
-                Ok(()) => {
+            let taken = whole(body, held.map(|raw| &**raw), At::ROOT)
+                .and_then(|body| self.upsert(known, &name, &body, &mut next).map(|()| body));
+            match taken {
+                Ok(body) => {
                     changed = true;
                     self.refused.remove(&(known, name.clone()));
                     self.raw.entry(known).or_default().insert(name, Arc::new(Raw { version, body }));
@@ -329,6 +331,19 @@ impl ConfigStore {
             }
         }
     }
+}
+
+/// The message itself, where a patch of the one that is held stands for it.
+fn whole(body: Any, held: Option<&Raw>, at: At<'_>) -> Checked<Any> {
+    if body.type_url != Patch::TYPE_URL {
+        return Ok(body);
+    }
+    let patch: Patch = at.decode(&body)?;
+    let base = held.filter(|raw| raw.version == patch.base);
+    base.and_then(|raw| patch.apply(&raw.body)).ok_or_else(|| {
+        let version = held.map_or("none", |raw| raw.version.as_str());
+        at.refuse(format!("a patch of version {:?}, where {version:?} is held; send the whole", patch.base))
+    })
 }
 
 /// xDS names a resource twice; servers that disagree with themselves are not to be trusted with either.

@@ -3,6 +3,7 @@
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
+use crate::fields::Fields;
 use crate::{Any, discovery};
 
 /// Takes all entries of the length-delimited field `number` out of an encoded message: what is left, and the
@@ -11,28 +12,14 @@ use crate::{Any, discovery};
 /// For messages such as route tables, of which little changes at a time: entries can be compared and shared
 /// without decoding them. Cost: a look at each top-level field.
 #[must_use]
-pub fn take_entries(mut message: &[u8], number: u32) -> Option<(Vec<u8>, Vec<&[u8]>)> {
+pub fn take_entries(message: &[u8], number: u32) -> Option<(Vec<u8>, Vec<&[u8]>)> {
     let mut rest = Vec::new();
     let mut entries = Vec::new();
-    while !message.is_empty() {
-        let field = message;
-        let key = varint(&mut message)?;
-        let mut entry = None;
-        match key & 7 {
-            0 => drop(varint(&mut message)?),
-            1 => drop(message.split_off(..8)?),
-            2 => {
-                let length = usize::try_from(varint(&mut message)?).ok()?;
-                let payload = message.split_off(..length)?;
-                entry = (key >> 3 == u64::from(number)).then_some(payload);
-            }
-            5 => drop(message.split_off(..4)?),
-            // Groups are in none of Envoy's messages.
-            _ => return None,
-        }
-        match entry {
-            Some(entry) => entries.push(entry),
-            None => rest.extend_from_slice(&field[..field.len() - message.len()]),
+    for field in Fields(message) {
+        let field = field?;
+        match field.payload {
+            Some(entry) if field.number() == u64::from(number) => entries.push(entry),
+            _ => rest.extend_from_slice(field.whole),
         }
     }
     Some((rest, entries))
@@ -60,10 +47,6 @@ pub fn resource_prefix(name: &str, version: &str, body: &Any) -> Vec<u8> {
     encode_varint(whole_any, &mut prefix);
     prefix.extend_from_slice(&any);
     prefix
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    prost::encoding::decode_varint(bytes).ok()
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@
 mod canonical;
 mod descriptors;
 mod entries;
+mod fields;
 pub mod json;
 mod messages;
+mod patch;
 pub mod redact;
 mod type_url;
 
@@ -24,5 +26,6 @@ pub use messages::{
     original_dst, original_src, proxy_protocol, proxy_protocol_upstream, raw_buffer, rbac, rbac_filter,
     route, router, rpc, stream_access_log, struct_value, tcp_proxy, tls, tls_inspector, trace, tracing_tag,
 };
+pub use patch::{Patch, Piece, TAKES_PATCHES};
 pub use prost::{Message, Name};
 pub use type_url::{DecodeError, TypeUrl, any, decode, type_urls};

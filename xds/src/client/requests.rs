@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_xds_proto::{core::Node, discovery::DeltaDiscoveryRequest, type_urls};
+use mesh_xds_proto::{TAKES_PATCHES, core::Node, discovery::DeltaDiscoveryRequest, type_urls};
 
 use super::{ApplyOutcome, ClientConfig, Subscription, versions::Versions};
 use crate::server::rejection;
@@ -15,11 +15,12 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(config: &ClientConfig) -> Self {
+    pub(super) fn new(config: &ClientConfig, takes_patches: bool) -> Self {
         let node = Node {
             id: config.node_id.clone(),
             cluster: config.node_cluster.clone(),
             user_agent_name: "millrace".to_owned(),
+            client_features: takes_patches.then(|| TAKES_PATCHES.to_owned()).into_iter().collect(),
             ..Node::default()
         };
         Self { node: Some(node), told: BTreeMap::new() }

@@ -8,9 +8,12 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use mesh_xds_proto::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse,
-    aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+use mesh_xds_proto::{
+    Patch,
+    discovery::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+        aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
 };
 use tokio::{
     net::UnixStream,
@@ -116,7 +119,7 @@ impl<S: ConfigSink> Client<S> {
         let (sender, receiver) = mpsc::channel(OUTGOING);
 
         // The first requests are on their way before the server answers anything.
-        let mut requests = Requests::new(&self.config);
+        let mut requests = Requests::new(&self.config, self.sink.takes_patches());
         let mut outgoing = VecDeque::new();
         self.subscribe(&mut requests, &mut outgoing);
         while let Some(request) = outgoing.pop_front() {
@@ -160,12 +163,13 @@ impl<S: ConfigSink> Client<S> {
         if resources.is_empty() && removed_resources.is_empty() {
             return Requests::answer(type_url, nonce, &ApplyOutcome::default());
         }
+        let patches = self.sink.takes_patches();
         let mut incomplete = Vec::new();
         let mut added = Vec::with_capacity(resources.len());
         let mut versions = Vec::with_capacity(resources.len());
         for resource in resources {
             match resource.resource {
-                Some(body) if body.type_url == type_url => {
+                Some(body) if body.type_url == type_url || (patches && body.type_url == Patch::TYPE_URL) => {
                     versions.push((resource.name.clone(), resource.version.clone()));
                     added.push(DeltaResource { name: resource.name, version: resource.version, body });
                 }

@@ -20,6 +20,12 @@ pub trait ConfigSink: Send {
     /// [`type_urls::IN_ORDER`](mesh_xds_proto::type_urls::IN_ORDER) on connecting and after each
     /// `apply`.
     fn subscription(&self, type_url: &str) -> Subscription;
+
+    /// Whether a body may be a [`Patch`](mesh_xds_proto::Patch) of the version that the sink has acknowledged. One
+    /// that does not fit is refused as any bad resource; the whole follows. No, unless a sink says so.
+    fn takes_patches(&self) -> bool {
+        false
+    }
 }
 
 /// One resource as the server sent it.
@@ -29,7 +35,7 @@ pub struct DeltaResource {
     pub name: String,
     /// Opaque; equal versions of one name mean equal content.
     pub version: String,
-    /// The message.
+    /// The message, or a patch of the one before.
     pub body: Any,
 }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mesh_xds_proto::{Any, TypeUrl, any, canonical, is_plain};
+use mesh_xds_proto::{Any, Message, Patch, TypeUrl, any, canonical, is_plain, type_urls};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -59,6 +59,27 @@ pub struct Resource {
     pub body: Any,
     /// Whether it is canonical for want of maps, see [`is_plain`].
     plain: bool,
+    /// What has changed with this version, where that is little of much.
+    patch: Option<Patch>,
+}
+
+impl Resource {
+    /// Bytes that are worth a patch.
+    pub(super) const LEAST_SPARED: usize = 16 * 1024;
+
+    /// What makes this of that version, if it is the one before and a patch is much shorter.
+    pub(super) fn patch_of(&self, version: &str) -> Option<&Patch> {
+        self.patch.as_ref().filter(|patch| patch.base == version)
+    }
+
+    fn patch_between(before: &Self, body: &Any) -> Option<Patch> {
+        // Others are not large, or refer to each other.
+        if body.type_url != type_urls::ROUTE || body.value.len() < Self::LEAST_SPARED {
+            return None;
+        }
+        let patch = Patch::between(before.version.clone(), &before.body.value, &body.value);
+        (patch.encoded_len() + Self::LEAST_SPARED <= body.value.len()).then_some(patch)
+    }
 }
 
 /// Without the body, which may hold a private key.
@@ -205,7 +226,10 @@ fn next_resource(before: Option<&Arc<Resource>>, body: Any) -> Arc<Resource> {
     let version = version(&body);
     match before.filter(|before| before.version == version) {
         Some(before) => before.clone(),
-        None => Arc::new(Resource { version, body, plain }),
+        None => {
+            let patch = before.and_then(|before| Resource::patch_between(before, &body));
+            Arc::new(Resource { version, body, plain, patch })
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The two encodings of one session: their messages are turned into what the session takes and gives.
 
 use mesh_xds_proto::{
+    TAKES_PATCHES, any,
     core::{ControlPlane, Node},
     discovery::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource,
@@ -9,7 +10,7 @@ use mesh_xds_proto::{
 
 use super::{
     session::{Protocol, Response},
-    subscription::{Interest, Request},
+    subscription::{Interest, Request, Sent},
 };
 
 /// A request, taken apart.
@@ -39,6 +40,8 @@ impl Encoding for Delta {
     type Response = DeltaDiscoveryResponse;
 
     fn receive(request: DeltaDiscoveryRequest) -> Received {
+        let features = request.node.as_ref().map(|node| node.client_features.as_slice()).unwrap_or_default();
+        let takes_patches = features.iter().any(|feature| feature == TAKES_PATCHES);
         Received {
             node: request.node,
             type_url: request.type_url,
@@ -50,15 +53,16 @@ impl Encoding for Delta {
                 nonce: request.response_nonce,
                 error_detail: request.error_detail,
                 held: request.initial_resource_versions.into_iter().collect(),
+                takes_patches,
             },
         }
     }
 
     fn respond(response: Response) -> DeltaDiscoveryResponse {
-        let resource = |(name, resource): (String, std::sync::Arc<super::Resource>)| Resource {
+        let resource = |Sent { name, resource, patch }: Sent| Resource {
             name,
             version: resource.version.clone(),
-            resource: Some(resource.body.clone()),
+            resource: Some(patch.map_or_else(|| resource.body.clone(), |patch| any(&patch))),
             ..Default::default()
         };
         DeltaDiscoveryResponse {
@@ -92,6 +96,7 @@ impl Encoding for StateOfTheWorld {
                 nonce: request.response_nonce,
                 error_detail: request.error_detail,
                 held: Vec::new(),
+                takes_patches: false,
             },
         }
     }
@@ -99,7 +104,7 @@ impl Encoding for StateOfTheWorld {
     fn respond(response: Response) -> DiscoveryResponse {
         DiscoveryResponse {
             version_info: response.version,
-            resources: response.resources.into_iter().map(|(_, resource)| resource.body.clone()).collect(),
+            resources: response.resources.into_iter().map(|sent| sent.resource.body.clone()).collect(),
             type_url: response.type_url.to_owned(),
             nonce: response.nonce,
             control_plane: Some(control_plane()),

@@ -12,8 +12,8 @@ use mesh_xds_proto::{cluster::Cluster, decode, type_urls};
 use sha2::{Digest, Sha256};
 
 use super::{
-    cache::{Resource, Snapshot},
-    subscription::{Content, Delivery, Request, Subscription},
+    cache::Snapshot,
+    subscription::{Content, Delivery, Request, Sent, Subscription},
 };
 
 /// The variant of xDS that a stream speaks.
@@ -54,6 +54,8 @@ pub(super) struct Session {
     subscriptions: [Subscription; type_urls::IN_ORDER.len()],
     nonce: u64,
     limits: SessionLimits,
+    /// See [`mesh_xds_proto::Patch`].
+    takes_patches: bool,
 }
 
 /// What a client may ask for, and how it is answered.
@@ -72,7 +74,7 @@ pub(super) struct Response {
     pub(super) nonce: String,
     /// The snapshot's.
     pub(super) revision: u64,
-    pub(super) resources: Vec<(String, Arc<Resource>)>,
+    pub(super) resources: Vec<Sent>,
     /// Names; always empty in the state-of-the-world variant.
     pub(super) removed: Vec<String>,
     /// Of all resources of the type that the client holds after this: a hash, so the same set has the
@@ -96,7 +98,7 @@ impl Session {
     pub(super) fn new(protocol: Protocol, limits: SessionLimits) -> Self {
         let subscriptions =
             type_urls::IN_ORDER.map(|type_url| Subscription::new(protocol.delivery(type_url)));
-        Self { protocol, subscriptions, nonce: 0, limits }
+        Self { protocol, subscriptions, nonce: 0, limits, takes_patches: false }
     }
 
     pub(super) fn protocol(&self) -> Protocol {
@@ -106,6 +108,7 @@ impl Session {
     /// Takes a request. Types that the mesh does not serve are ignored: the client gets no answer,
     /// as it would from a server without resources of the type.
     pub(super) fn receive(&mut self, type_url: &str, request: Request) -> Result<(), TooManyNames> {
+        self.takes_patches |= request.takes_patches;
         let Some(position) = position(type_url) else {
             tracing::debug!(type_url, "request for a type that is not served");
             return Ok(());
@@ -136,7 +139,7 @@ impl Session {
         let (position, content) =
             if let Some(adding) = self.subscriptions.iter().position(Subscription::has_additions) {
                 self.warm_clusters(adding);
-                (adding, self.subscriptions[adding].next_additions(nonce.clone(), limit))
+                (adding, self.subscriptions[adding].next_additions(nonce.clone(), limit, self.takes_patches))
             } else {
                 let removing = self.subscriptions.iter().rposition(Subscription::has_removals)?;
                 (removing, self.subscriptions[removing].next_removals(nonce.clone()))

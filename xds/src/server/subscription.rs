@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use mesh_xds_proto::rpc::Status;
+use mesh_xds_proto::{Message, Patch, rpc::Status};
 
 use super::{
     cache::{Resource, Resources},
@@ -35,6 +35,8 @@ pub(super) struct Request {
     pub(super) error_detail: Option<Status>,
     /// Name and version of what the client has from an earlier stream; read in the first request.
     pub(super) held: Vec<(String, String)>,
+    /// Whether the client says that it takes patches.
+    pub(super) takes_patches: bool,
 }
 
 /// What a request says about the wanted names. `*` is everything.
@@ -60,8 +62,32 @@ pub(super) enum Delivery {
 /// The part of a response that a subscription decides.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    pub(super) resources: Vec<(String, Arc<Resource>)>,
+    pub(super) resources: Vec<Sent>,
     pub(super) removed: Vec<String>,
+}
+
+/// A resource in a response.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) name: String,
+    pub(super) resource: Arc<Resource>,
+    /// Stands for the body, to a client that has the version before.
+    pub(super) patch: Option<Patch>,
+}
+
+impl Sent {
+    /// Bytes in a response of either variant, or a little more. The type's URL, which each carries, is most of a
+    /// small one.
+    fn wire_bytes(&self) -> usize {
+        /// Tags and lengths.
+        const FRAMING: usize = 24;
+        let Resource { version, body, .. } = &*self.resource;
+        let bytes = match &self.patch {
+            Some(patch) => Patch::TYPE_URL.len() + patch.encoded_len(),
+            None => body.type_url.len() + body.value.len(),
+        };
+        self.name.len() + version.len() + bytes + FRAMING
+    }
 }
 
 /// One client's state for one type.
@@ -100,8 +126,26 @@ enum Told {
 #[derive(Debug)]
 struct InFlight {
     nonce: String,
-    added: Vec<(String, String)>,
+    added: Vec<Telling>,
     removed: Vec<String>,
+}
+
+/// A resource that a client was sent and has not acknowledged yet.
+#[derive(Debug)]
+struct Telling {
+    name: String,
+    version: String,
+    patched: bool,
+}
+
+impl Telling {
+    fn of(sent: &Sent) -> Self {
+        Self {
+            name: sent.name.clone(),
+            version: sent.resource.version.clone(),
+            patched: sent.patch.is_some(),
+        }
+    }
 }
 
 /// What is to be sent, sorted.
@@ -109,14 +153,6 @@ struct InFlight {
 struct Plan {
     add: Vec<String>,
     remove: Vec<String>,
-}
-
-/// Bytes of a resource in a response of either variant, or a little more. The type's URL, which each carries,
-/// is most of a small one.
-fn wire_bytes(name: &str, resource: &Resource) -> usize {
-    /// Tags and lengths.
-    const FRAMING: usize = 24;
-    name.len() + resource.version.len() + resource.body.type_url.len() + resource.body.value.len() + FRAMING
 }
 
 impl Subscription {
@@ -244,17 +280,23 @@ impl Subscription {
         }
         let mut refused = match error_detail {
             Some(status) => {
-                rejection::by_resource(status, response.added.iter().map(|(name, _)| name.as_str()))
+                rejection::by_resource(status, response.added.iter().map(|telling| telling.name.as_str()))
             }
             None => BTreeMap::new(),
         };
-        for (name, version) in response.added {
+        for Telling { name, version, patched } in response.added {
             // It may have unsubscribed in the meantime.
             if !self.wants(&name) {
                 continue;
             }
             match refused.remove(&name) {
-                Some(message) => drop(self.rejected.insert(name, Nack { version, message })),
+                Some(message) => {
+                    // Nothing but the whole tells whether it was the patch that did not fit.
+                    if patched {
+                        self.tell_again(&name);
+                    }
+                    self.rejected.insert(name, Nack { version, message });
+                }
                 None => {
                     self.rejected.remove(&name);
                     self.acked.insert(name, version);
@@ -337,31 +379,40 @@ impl Subscription {
     }
 
     /// The next additions: at least one if there is any, at most as many as fit into `limit` bytes unless
-    /// the delivery is whole.
-    pub(super) fn next_additions(&mut self, nonce: String, limit: usize) -> Content {
+    /// the delivery is whole. With `patches`, what the client has the version before of is sent as one.
+    pub(super) fn next_additions(&mut self, nonce: String, limit: usize, patches: bool) -> Content {
         let served = self.planned_for.clone().unwrap_or_default();
         let mut resources = Vec::new();
         let mut bytes = 0;
         for name in &self.plan.add {
-            let resource = served.get(name).expect("planned from this set");
-            bytes += wire_bytes(name, resource);
+            let resource = served.get(name).expect("planned from this set").clone();
+            let patch =
+                self.holds(name).filter(|_| patches).and_then(|version| resource.patch_of(version)).cloned();
+            let sent = Sent { name: name.clone(), resource, patch };
+            bytes += sent.wire_bytes();
             if bytes > limit && !resources.is_empty() && self.delivery != Delivery::Whole {
                 break;
             }
-            resources.push((name.clone(), resource.clone()));
+            resources.push(sent);
         }
         self.plan.add.drain(..resources.len());
         self.unanswered = false;
-        for (name, resource) in &resources {
+        for Sent { name, resource, .. } in &resources {
             self.told.insert(name.clone(), Told::Version(resource.version.clone()));
         }
         if self.delivery == Delivery::Whole {
-            self.delivered.extend(resources);
+            self.delivered.extend(resources.into_iter().map(|sent| (sent.name, sent.resource)));
             return self.deliver_whole(nonce, Vec::new());
         }
-        let added = resources.iter().map(|(name, resource)| (name.clone(), resource.version.clone()));
-        self.in_flight = Some(InFlight { nonce, added: added.collect(), removed: Vec::new() });
+        let added = resources.iter().map(Telling::of).collect();
+        self.in_flight = Some(InFlight { nonce, added, removed: Vec::new() });
         Content { resources, removed: Vec::new() }
+    }
+
+    /// The version that the client has for certain: the last that it was told, and it took that.
+    fn holds(&self, name: &str) -> Option<&str> {
+        let acked = self.acked.get(name)?;
+        matches!(self.told.get(name), Some(Told::Version(told)) if told == acked).then_some(acked)
     }
 
     /// All removals: they are names only, or a delivery of everything else.
@@ -394,12 +445,16 @@ impl Subscription {
     /// Everything that the client should have now. A refusal without names can only be about what the
     /// client had not accepted yet.
     fn deliver_whole(&mut self, nonce: String, removed: Vec<String>) -> Content {
-        let resources: Vec<_> =
-            self.delivered.iter().map(|(name, resource)| (name.clone(), resource.clone())).collect();
+        let whole = |(name, resource): (&String, &Arc<Resource>)| Sent {
+            name: name.clone(),
+            resource: resource.clone(),
+            patch: None,
+        };
+        let resources: Vec<Sent> = self.delivered.iter().map(whole).collect();
         let added = resources
             .iter()
-            .filter(|(name, resource)| self.acked.get(name) != Some(&resource.version))
-            .map(|(name, resource)| (name.clone(), resource.version.clone()))
+            .filter(|sent| self.acked.get(&sent.name) != Some(&sent.resource.version))
+            .map(Telling::of)
             .collect();
         self.in_flight = Some(InFlight { nonce, added, removed });
         Content { resources, removed: Vec::new() }

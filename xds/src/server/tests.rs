@@ -1,5 +1,6 @@
 //! The state machine of one stream, without sockets.
 
+mod patches;
 mod sotw;
 
 use mesh_xds_proto::{

@@ -118,6 +118,10 @@ impl ConfigSink for Sink {
         ApplyOutcome { rejected: rejected.collect() }
     }
 
+    fn takes_patches(&self) -> bool {
+        true
+    }
+
     fn subscription(&self, type_url: &str) -> Subscription {
         if !WHOLE.contains(&type_url) {
             return Subscription::Names(self.wanted.get(type_url).cloned().unwrap_or_default());

@@ -8,6 +8,7 @@ mod shape;
 
 pub use self::plain::is_plain;
 use self::shape::{Held, Shape};
+use crate::fields::varint;
 use crate::{Any, descriptors};
 
 /// Nested messages deeper than prost would decode are copied as they are.
@@ -85,10 +86,6 @@ fn held_message(mut any: &[u8]) -> Option<Shape> {
         }
     }
     None
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<usize> {
-    prost::decode_length_delimiter(bytes).ok()
 }
 
 fn write_delimited(written: &mut Vec<u8>, key: usize, payload: &[u8]) {

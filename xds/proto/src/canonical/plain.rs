@@ -2,8 +2,9 @@
 //!
 //! Large tables are such, and little of them changes at a time: what is the same as before is not looked into.
 
+use super::MAX_DEPTH;
 use super::shape::{Held, Shape};
-use super::{MAX_DEPTH, varint};
+use crate::fields::{Field, Fields, shared_ends};
 use crate::{Any, descriptors};
 
 /// Whether the bytes of the message are canonical as they are. No for what is unknown or malformed.
@@ -24,7 +25,7 @@ fn all_plain(shape: Shape, bytes: &[u8], before: Option<&[u8]>, depth: usize) ->
     let depth = depth.checked_sub(1)?;
     let Some(before) = before else {
         for field in Fields(bytes) {
-            if !field?.is_plain(shape, None, depth)? {
+            if !is_field_plain(&field?, shape, None, depth)? {
                 return Some(false);
             }
         }
@@ -32,9 +33,7 @@ fn all_plain(shape: Shape, bytes: &[u8], before: Option<&[u8]>, depth: usize) ->
     };
     let new: Vec<Field<'_>> = Fields(bytes).collect::<Option<_>>()?;
     let old: Vec<Field<'_>> = Fields(before).collect::<Option<_>>()?;
-    let front = new.iter().zip(&old).take_while(|(new, old)| new.whole == old.whole).count();
-    let rests = new[front..].iter().rev().zip(old[front..].iter().rev());
-    let back = rests.take_while(|(new, old)| new.whole == old.whole).count();
+    let (front, back) = shared_ends(&old, &new);
     let (new, old) = (&new[front..new.len() - back], &old[front..old.len() - back]);
     // One entry in place of one: that may be large as well.
     let earlier = match (new, old) {
@@ -42,67 +41,19 @@ fn all_plain(shape: Shape, bytes: &[u8], before: Option<&[u8]>, depth: usize) ->
         _ => None,
     };
     for field in new {
-        if !field.is_plain(shape, earlier, depth)? {
+        if !is_field_plain(field, shape, earlier, depth)? {
             return Some(false);
         }
     }
     Some(true)
 }
 
-struct Field<'a> {
-    key: usize,
-    /// With its key.
-    whole: &'a [u8],
-    /// Of a length-delimited one.
-    payload: Option<&'a [u8]>,
-}
-
-impl Field<'_> {
-    fn is_plain(&self, shape: Shape, before: Option<&[u8]>, depth: usize) -> Option<bool> {
-        let Some(payload) = self.payload else { return Some(true) };
-        match shape.held((self.key >> 3) as u64) {
-            None => Some(true),
-            Some(Held::Entry(_)) => Some(false),
-            Some(Held::Message(inner)) if inner.is_any() => Some(false),
-            Some(Held::Message(inner)) => all_plain(inner, payload, before, depth),
-        }
-    }
-}
-
-/// The fields of a message; `None` for what is malformed, as the last.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<Field<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.read();
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn read(&mut self) -> Option<Field<'a>> {
-        let rest = &mut self.0;
-        let begin = *rest;
-        let key = varint(rest)?;
-        let mut payload = None;
-        match key & 7 {
-            0 => drop(varint(rest)?),
-            1 => drop(rest.split_off(..8)?),
-            2 => {
-                let length = varint(rest)?;
-                payload = Some(rest.split_off(..length)?);
-            }
-            5 => drop(rest.split_off(..4)?),
-            _ => return None,
-        }
-        Some(Field { key, whole: &begin[..begin.len() - rest.len()], payload })
+fn is_field_plain(field: &Field<'_>, shape: Shape, before: Option<&[u8]>, depth: usize) -> Option<bool> {
+    let Some(payload) = field.payload else { return Some(true) };
+    match shape.held(field.number()) {
+        None => Some(true),
+        Some(Held::Entry(_)) => Some(false),
+        Some(Held::Message(inner)) if inner.is_any() => Some(false),
+        Some(Held::Message(inner)) => all_plain(inner, payload, before, depth),
     }
 }

@@ -80,7 +80,7 @@ impl Peer {
     /// are told by the session; their content is what the wire has.
     fn hear(&mut self) -> Option<String> {
         let response = self.session.next(&self.cache.snapshot())?;
-        let names: Vec<String> = response.resources.iter().map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = response.resources.iter().map(|sent| sent.name.clone()).collect();
         let response = StateOfTheWorld::respond(response);
         let mut text = short(&response.type_url).to_owned();
         for (name, body) in names.iter().zip(&response.resources) {
