@@ -97,4 +97,8 @@ impl ConfigSink for Sink {
     fn subscription(&self, type_url: &str) -> Subscription {
         Subscription::Names(self.0.wanted(type_url))
     }
+
+    fn takes_patches(&self) -> bool {
+        true
+    }
 }

@@ -72,6 +72,8 @@ pub struct VirtualHost {
     domains: Box<[Box<str>]>,
     /// Shared with earlier and later virtual hosts of this name, as far as they are the same.
     routes: Routes,
+    /// That of routes without one of their own.
+    retry: Option<RetryPolicy>,
     request_headers: HeaderMutations,
     response_headers: HeaderMutations,
 }
@@ -124,6 +126,20 @@ impl RouteTable {
     /// The number of routes in all virtual hosts.
     pub fn route_count(&self) -> usize {
         self.virtual_hosts.iter().map(|host| host.routes.len()).sum()
+    }
+}
+
+impl VirtualHost {
+    /// The same with other routes.
+    fn with_routes(&self, routes: Routes) -> Self {
+        Self {
+            name: self.name.clone(),
+            domains: self.domains.clone(),
+            routes,
+            retry: self.retry.clone(),
+            request_headers: self.request_headers.clone(),
+            response_headers: self.response_headers.clone(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod type_url;
 
 pub use canonical::{canonical, is_plain};
 pub use entries::{resource_prefix, take_entries};
+pub use fields::{Difference, Field, Fields};
 pub use messages::{
     Any, BoolValue, BytesValue, DoubleValue, Duration, Empty, ListValue, StringValue, Struct, Timestamp,
     UInt32Value, UInt64Value, Value, access_log, cluster, core, cors, direct_response, discovery, endpoint,

@@ -5,7 +5,7 @@
 use prost::{Message, Name};
 
 use crate::Any;
-use crate::fields::{Field, Fields, shared_ends};
+use crate::fields::{Difference, Field};
 
 /// What a client puts into `Node.client_features` to be sent [`Patch`]es.
 pub const TAKES_PATCHES: &str = "millrace.xds.patch.v1";
@@ -50,8 +50,9 @@ impl Patch {
     /// The type URL of an `Any` that holds one.
     pub const TYPE_URL: &'static str = "type.googleapis.com/millrace.xds.v1.Patch";
 
-    /// What makes `new` of `old`, two encoded messages of one type. Entries that are the same at the front and at the
-    /// back of a list are kept, those between are put. Cost: a comparison of all bytes.
+    /// What makes `new` of `old`, two encoded messages of one type. Fields that are the same at the front and at the
+    /// back are kept; those between are looked into one by one if they are as many as before, and put otherwise.
+    /// Cost: a comparison of all bytes.
     #[must_use]
     pub fn between(base: String, old: &[u8], new: &[u8]) -> Self {
         let mut pieces = Pieces::default();
@@ -83,29 +84,32 @@ struct Pieces(Vec<Piece>);
 impl Pieces {
     /// `new` in place of `old`, which stands at `at` in the base.
     fn of_message(&mut self, old: &[u8], at: usize, new: &[u8], depth: usize) {
-        let fields = |message| Fields(message).collect::<Option<Vec<Field<'_>>>>();
-        let (Some(old_fields), Some(new_fields)) = (fields(old), fields(new)) else {
+        let Some(difference) = Difference::between(old, new) else {
             return self.put(new);
         };
-        let (front, back) = shared_ends(&old_fields, &new_fields);
-        let bytes = |fields: &[Field<'_>]| fields.iter().map(|field| field.whole.len()).sum::<usize>();
-        let old_between = &old_fields[front..old_fields.len() - back];
-        let new_between = &new_fields[front..new_fields.len() - back];
-        let front = bytes(&old_fields[..front]);
-        self.keep(at, front);
-        match (old_between, new_between) {
-            // One in place of one, of which most may be the same.
-            (
-                [Field { key: was, whole, payload: Some(old) }],
-                [Field { key, whole: field, payload: Some(new) }],
-            ) if was == key && new.len() >= LOOKED_INTO && depth > 1 => {
-                self.put(&field[..field.len() - new.len()]);
-                self.of_message(old, at + front + whole.len() - old.len(), new, depth - 1);
+        let mut kept = difference.front;
+        self.keep(at, kept);
+        if difference.old.len() == difference.new.len() {
+            for (was, field) in difference.old.iter().zip(&difference.new) {
+                self.of_field(was, at + kept, field, depth);
+                kept += was.whole.len();
             }
-            _ => new_between.iter().for_each(|field| self.put(field.whole)),
+        } else {
+            difference.new.iter().for_each(|field| self.put(field.whole));
         }
-        let back = old.len() - front - bytes(old_between);
-        self.keep(at + old.len() - back, back);
+        self.keep(at + old.len() - difference.back, difference.back);
+    }
+
+    /// One field in place of another, of which most may be the same.
+    fn of_field(&mut self, old: &Field<'_>, at: usize, new: &Field<'_>, depth: usize) {
+        match (old.payload, new.payload) {
+            _ if old.whole == new.whole => self.keep(at, old.whole.len()),
+            (Some(was), Some(payload)) if old.key == new.key && payload.len() >= LOOKED_INTO && depth > 1 => {
+                self.put(&new.whole[..new.whole.len() - payload.len()]);
+                self.of_message(was, at + old.whole.len() - was.len(), payload, depth - 1);
+            }
+            _ => self.put(new.whole),
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -200,6 +204,18 @@ mod tests {
                 assert_eq!(patch.apply(&text(old.clone())), Some(text(new.clone())));
             }
         }
+    }
+
+    #[test]
+    fn several_hosts_that_change_alike_are_sent_with_little_else() {
+        let routes: Vec<u8> = (0..100).collect();
+        let more = [&routes[..40], &[7], &routes[40..]].concat();
+        let (old, new) =
+            (table(&[routes.clone(), routes.clone(), routes.clone()]), [more.clone(), routes, more]);
+        let new = table(&new);
+        let patch = sent(&old, &new);
+        assert!(patch.encoded_len() < 800, "{} bytes", patch.encoded_len());
+        assert_eq!(patch.apply(&text(old)), Some(text(new)));
     }
 
     #[test]

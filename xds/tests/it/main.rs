@@ -9,6 +9,7 @@ mod golden;
 mod harness;
 mod lower;
 mod mesh;
+mod patches;
 mod properties;
 mod proxy;
 mod resolve;

@@ -12,6 +12,7 @@ use mesh_xds_proto::{Message, route as messages, take_entries};
 
 use self::forward::retry;
 use self::route::one_route;
+use super::action::RetryPolicy;
 use super::hosts::HostIndex;
 use super::known::{Before, Change};
 use super::routes::Routes;
@@ -50,14 +51,17 @@ pub(crate) fn compile_encoded(bytes: &[u8], before: Option<&Before<'_>>, at: At<
         number(max_direct_response_body_size_bytes).map_or(LARGEST_DIRECT_BODY, |size| size as usize);
     let before = before.filter(|before| before.table.largest_body == largest_body);
     let mut clusters = BTreeSet::new();
-    let change = before.map_or_else(|| Change::all(encoded.len()), |before| before.hosts(&encoded));
+    let length = encoded.len();
+    let change = match before {
+        Some(before) => before.hosts(&encoded),
+        None => Change::all(encoded),
+    };
     let old = before.map_or(&[][..], Before::virtual_hosts);
-    let mut compiled = Vec::with_capacity(encoded.len());
+    let mut compiled = Vec::with_capacity(length);
     compiled.extend_from_slice(&old[..change.old.start]);
     let at_hosts = at.field("virtual_hosts");
-    for index in change.new.clone() {
-        let bytes = encoded[index];
-        compiled.push(match change.known(bytes) {
+    for (index, bytes, known) in change.entries() {
+        compiled.push(match known {
             Some(same) => same.clone(),
             None => {
                 let at_host = at_hosts.index(index);
@@ -106,11 +110,15 @@ fn host_index(hosts: &[Arc<VirtualHost>], ignore_port: bool, at: At<'_>) -> Chec
 
 fn virtual_host(
     bytes: &[u8],
-    hosts: &Change<'_, VirtualHost>,
+    hosts: &Change<'_, '_, VirtualHost>,
     largest_body: usize,
     clusters: &mut BTreeSet<Arc<str>>,
     at: At<'_>,
 ) -> Checked<VirtualHost> {
+    if let Some((host, change)) = hosts.routes_of(bytes) {
+        let new = routes(&change, host.retry.as_ref(), largest_body, clusters, at)?;
+        return Ok(host.with_routes(host.routes.spliced(change.old, new)));
+    }
     let (rest, encoded) = take_entries(bytes, ROUTES)
         .ok_or_else(|| at.refuse("malformed envoy.config.route.v3.VirtualHost"))?;
     let message = &at.decode_bytes::<messages::VirtualHost>(&rest)?;
@@ -127,32 +135,12 @@ fn virtual_host(
         return Err(at.field("domains").refuse("at least one domain is needed"));
     }
     let retry = retry_policy.as_ref().map(|policy| retry(policy, at.field("retry_policy"))).transpose()?;
-    let shared = hosts.routes_of(name, &rest, &encoded);
-    let (old, change) = match shared {
-        Some((host, change)) => (Some(&host.routes), change),
-        None => (None, Change::all(encoded.len())),
-    };
-    let mut compiled: Vec<Arc<Route>> = Vec::with_capacity(change.new.len());
-    let at_routes = at.field("routes");
-    for index in change.new.clone() {
-        let bytes = encoded[index];
-        compiled.push(match change.known(bytes) {
-            Some(same) => same.clone(),
-            None => {
-                let at_route = at_routes.index(index);
-                let message = at_route.decode_bytes::<messages::Route>(bytes)?;
-                Arc::new(one_route(&message, retry.as_ref(), largest_body, clusters, at_route)?)
-            }
-        });
-    }
-    let routes = match old {
-        Some(old) => old.spliced(change.old, compiled),
-        None => Routes::new(compiled),
-    };
+    let routes = routes(&Change::all(encoded), retry.as_ref(), largest_body, clusters, at)?;
     Ok(VirtualHost {
         name: name.as_str().into(),
         domains: domains.iter().map(|domain| domain.as_str().into()).collect(),
-        routes,
+        routes: Routes::new(routes),
+        retry,
         request_headers: HeaderMutations::compile(
             request_headers_to_add,
             at.field("request_headers_to_add"),
@@ -166,4 +154,24 @@ fn virtual_host(
             at.field("response_headers_to_remove"),
         )?,
     })
+}
+
+/// The routes of a virtual host that are new to its list.
+fn routes(
+    change: &Change<'_, '_, Route>,
+    host_retry: Option<&RetryPolicy>,
+    largest_body: usize,
+    clusters: &mut BTreeSet<Arc<str>>,
+    at: At<'_>,
+) -> Checked<Vec<Arc<Route>>> {
+    let at_routes = at.field("routes");
+    let compile = |(index, bytes, known): (usize, &[u8], Option<&Arc<Route>>)| match known {
+        Some(same) => Ok(same.clone()),
+        None => {
+            let at_route = at_routes.index(index);
+            let message = at_route.decode_bytes::<messages::Route>(bytes)?;
+            Ok(Arc::new(one_route(&message, host_retry, largest_body, clusters, at_route)?))
+        }
+    };
+    change.entries().map(compile).collect()
 }

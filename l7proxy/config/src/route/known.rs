@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use mesh_xds_proto::take_entries;
+use mesh_xds_proto::{Difference, Field, Fields, take_entries};
 
 use super::compile::{ROUTES, VIRTUAL_HOSTS};
 use super::hosts::HostIndex;
 use super::{Route, RouteTable, VirtualHost};
+
+/// The field number of a virtual host's name.
+const NAME: u64 = 1;
 
 /// A table and the bytes that it was made of, which its owner keeps anyway.
 pub(crate) struct Before<'a> {
@@ -33,8 +36,14 @@ impl<'a> Before<'a> {
     }
 
     /// What has changed with these virtual hosts.
-    pub(super) fn hosts(&self, encoded: &[&[u8]]) -> Change<'a, VirtualHost> {
-        Change::new(&self.hosts, encoded, |changed| self.table.virtual_hosts[changed].iter())
+    pub(super) fn hosts<'n>(&self, encoded: &[&'n [u8]]) -> Change<'a, 'n, VirtualHost> {
+        let old = &self.hosts;
+        let front = old.iter().zip(encoded).take_while(|(old, new)| old == new).count();
+        let rests = old[front..].iter().rev().zip(encoded[front..].iter().rev());
+        let back = rests.take_while(|(old, new)| old == new).count();
+        let between = front..old.len() - back;
+        let new = encoded[front..encoded.len() - back].to_vec();
+        Change::new(front, &old[between.clone()], new, &self.table.virtual_hosts[between])
     }
 
     /// The virtual hosts before.
@@ -43,50 +52,30 @@ impl<'a> Before<'a> {
     }
 }
 
-impl<'a> Change<'a, VirtualHost> {
-    /// The virtual host of that name, if it has changed in nothing but its routes; and what has changed of these.
-    pub(super) fn routes_of(
-        &self,
-        name: &str,
-        rest: &[u8],
-        encoded: &[&[u8]],
-    ) -> Option<(&'a VirtualHost, Change<'a, Route>)> {
-        let (bytes, host) = self.changed.iter().find(|(_, host)| *host.name == *name)?;
-        let (old_rest, old) = take_entries(bytes, ROUTES)?;
-        (old_rest == rest && old.len() == host.routes.len()).then(|| {
-            let made = |changed: Range<usize>| host.routes.iter().skip(changed.start).take(changed.len());
-            (&***host, Change::new(&old, encoded, made))
-        })
-    }
-}
-
 /// Where a list differs from an earlier one, and what the entries there were compiled to.
 ///
 /// Of a large list little changes at a time: what is the same at the front and at the back is found by comparing
 /// bytes in order, and only what is between by their hash.
-pub(super) struct Change<'a, T> {
+pub(super) struct Change<'a, 'n, T> {
     /// The entries between front and back of the earlier list,
     pub(super) old: Range<usize>,
     /// and those of the new one.
-    pub(super) new: Range<usize>,
+    new: Vec<&'n [u8]>,
     changed: Vec<(&'a [u8], &'a Arc<T>)>,
     by_bytes: HashMap<&'a [u8], &'a Arc<T>, foldhash::fast::RandomState>,
 }
 
-impl<'a, T> Change<'a, T> {
-    /// `made` gives what a range of `old` was compiled to. Cost: a comparison of all bytes.
-    fn new<I: Iterator<Item = &'a Arc<T>>>(
+impl<'a, 'n, T> Change<'a, 'n, T> {
+    /// `old`, which `made` was compiled from, is behind as many in front as `new`.
+    fn new(
+        front: usize,
         old: &[&'a [u8]],
-        new: &[&[u8]],
-        made: impl FnOnce(Range<usize>) -> I,
+        new: Vec<&'n [u8]>,
+        made: impl IntoIterator<Item = &'a Arc<T>>,
     ) -> Self {
-        let front = old.iter().zip(new).take_while(|(old, new)| old == new).count();
-        let rests = old[front..].iter().rev().zip(new[front..].iter().rev());
-        let back = rests.take_while(|(old, new)| old == new).count();
-        let (between, new) = (front..old.len() - back, front..new.len() - back);
-        let changed: Vec<_> = old[between.clone()].iter().copied().zip(made(between.clone())).collect();
+        let changed: Vec<_> = old.iter().copied().zip(made).collect();
         Self {
-            old: between,
+            old: front..front + old.len(),
             by_bytes: if new.is_empty() { HashMap::default() } else { changed.iter().copied().collect() },
             new,
             changed,
@@ -94,12 +83,36 @@ impl<'a, T> Change<'a, T> {
     }
 
     /// Of a list without an earlier one.
-    pub(super) fn all(length: usize) -> Self {
-        Self { old: 0..0, new: 0..length, changed: Vec::new(), by_bytes: HashMap::default() }
+    pub(super) fn all(new: Vec<&'n [u8]>) -> Self {
+        Self { old: 0..0, new, changed: Vec::new(), by_bytes: HashMap::default() }
     }
 
-    /// What these bytes, between front and back, were compiled to before.
-    pub(super) fn known(&self, bytes: &[u8]) -> Option<&'a Arc<T>> {
-        self.by_bytes.get(bytes).copied()
+    /// The new entries between front and back: their positions, bytes, and what those were compiled to before.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (usize, &'n [u8], Option<&'a Arc<T>>)> {
+        let known = |(position, bytes): (usize, &&'n [u8])| {
+            (self.old.start + position, *bytes, self.by_bytes.get(*bytes).copied())
+        };
+        self.new.iter().enumerate().map(known)
     }
+}
+
+impl<'a> Change<'a, '_, VirtualHost> {
+    /// The virtual host of the same name, if it has changed in nothing but its routes, and what has changed of these.
+    /// Cost: a comparison of its bytes, and a step for each route in front of the change.
+    pub(super) fn routes_of<'n>(&self, bytes: &'n [u8]) -> Option<(&'a VirtualHost, Change<'a, 'n, Route>)> {
+        let name = Fields(bytes).map_while(|field| field).find(|field| field.number() == NAME)?.payload?;
+        let (old, host) = self.changed.iter().find(|(_, host)| host.name.as_bytes() == name)?;
+        let difference = Difference::between(old, bytes)?;
+        let (old, new) = (routes_alone(&difference.old)?, routes_alone(&difference.new)?);
+        let same = Fields(&bytes[..difference.front]).flatten();
+        let front = same.filter(|field| field.number() == u64::from(ROUTES)).count();
+        let made = host.routes.iter().skip(front).take(old.len());
+        Some((host, Change::new(front, &old, new, made)))
+    }
+}
+
+/// The routes among these fields, if they are nothing else.
+fn routes_alone<'b>(fields: &[Field<'b>]) -> Option<Vec<&'b [u8]>> {
+    let route = |field: &Field<'b>| field.payload.filter(|_| field.number() == u64::from(ROUTES));
+    fields.iter().map(route).collect()
 }

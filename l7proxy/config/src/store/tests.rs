@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mesh_xds_proto::{Any, json, type_urls};
+use mesh_xds_proto::{Any, Patch, any, json, type_urls};
 
 use crate::{ConfigStore, NamedResource, Rejected};
 
@@ -119,6 +119,38 @@ fn unchanged_parts_are_shared_between_snapshots() {
     assert!(after.revision() > before.revision());
     take(&mut store, type_urls::ROUTE, routes("b", 201));
     assert!(Arc::ptr_eq(&store.snapshot(), &after), "the same again changes nothing");
+}
+
+#[test]
+fn a_patch_is_of_the_version_that_is_held_or_refused() {
+    let mut store = ConfigStore::new();
+    let versioned =
+        |version: &str, resource: NamedResource| NamedResource { version: version.to_owned(), ..resource };
+    let patch = |base: &str, version: &str, status: u16| {
+        let (old, new) = (routes("a", 200).body, routes("a", status).body);
+        versioned(version, named("a", any(&Patch::between(base.to_owned(), &old.value, &new.value))))
+    };
+    let refused = take(&mut store, type_urls::ROUTE, patch("1", "2", 201));
+    assert_eq!(refused[0].reason, r#"a patch of version "1", where "none" is held; send the whole"#);
+
+    assert_eq!(take(&mut store, type_urls::ROUTE, routes("a", 200)), []);
+    assert_eq!(take(&mut store, type_urls::ROUTE, patch("1", "2", 201)), []);
+    let mut whole = ConfigStore::new();
+    take(&mut whole, type_urls::ROUTE, versioned("2", routes("a", 201)));
+    assert_eq!(store.export(), whole.export());
+
+    let before = store.snapshot();
+    let refused = take(&mut store, type_urls::ROUTE, patch("1", "3", 202));
+    assert_eq!(refused[0].reason, r#"a patch of version "1", where "2" is held; send the whole"#);
+    // A status that no answer has.
+    assert_eq!(
+        take(&mut store, type_urls::ROUTE, patch("2", "3", 99))[0].field,
+        "virtual_hosts[0].routes[0].direct_response.status"
+    );
+    let garbage = Any { type_url: Patch::TYPE_URL.to_owned(), value: vec![0xff; 9] };
+    assert_eq!(take(&mut store, type_urls::ROUTE, named("a", garbage)).len(), 1);
+    assert!(Arc::ptr_eq(&store.snapshot(), &before), "the last good one stays");
+    assert_eq!(store.versions(type_urls::ROUTE)["a"], "2");
 }
 
 #[test]

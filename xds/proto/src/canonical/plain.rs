@@ -4,7 +4,7 @@
 
 use super::MAX_DEPTH;
 use super::shape::{Held, Shape};
-use crate::fields::{Field, Fields, shared_ends};
+use crate::fields::{Difference, Field, Fields};
 use crate::{Any, descriptors};
 
 /// Whether the bytes of the message are canonical as they are. No for what is unknown or malformed.
@@ -31,17 +31,11 @@ fn all_plain(shape: Shape, bytes: &[u8], before: Option<&[u8]>, depth: usize) ->
         }
         return Some(true);
     };
-    let new: Vec<Field<'_>> = Fields(bytes).collect::<Option<_>>()?;
-    let old: Vec<Field<'_>> = Fields(before).collect::<Option<_>>()?;
-    let (front, back) = shared_ends(&old, &new);
-    let (new, old) = (&new[front..new.len() - back], &old[front..old.len() - back]);
-    // One entry in place of one: that may be large as well.
-    let earlier = match (new, old) {
-        ([new], [old]) if new.key == old.key => old.payload,
-        _ => None,
-    };
-    for field in new {
-        if !is_field_plain(field, shape, earlier, depth)? {
+    let Difference { old, new, .. } = Difference::between(before, bytes)?;
+    for (position, field) in new.iter().enumerate() {
+        // As many in place of as many: those may be large as well.
+        let earlier = old.get(position).filter(|earlier| old.len() == new.len() && earlier.key == field.key);
+        if !is_field_plain(field, shape, earlier.and_then(|earlier| earlier.payload), depth)? {
             return Some(false);
         }
     }
