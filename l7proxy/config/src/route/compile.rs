@@ -165,13 +165,16 @@ fn routes(
     at: At<'_>,
 ) -> Checked<Vec<Arc<Route>>> {
     let at_routes = at.field("routes");
-    let compile = |(index, bytes, known): (usize, &[u8], Option<&Arc<Route>>)| match known {
-        Some(same) => Ok(same.clone()),
-        None => {
-            let at_route = at_routes.index(index);
-            let message = at_route.decode_bytes::<messages::Route>(bytes)?;
-            Ok(Arc::new(one_route(&message, host_retry, largest_body, clusters, at_route)?))
-        }
-    };
-    change.entries().map(compile).collect()
+    let mut compiled = Vec::with_capacity(change.entries().len());
+    for (index, bytes, known) in change.entries() {
+        compiled.push(match known {
+            Some(same) => same.clone(),
+            None => {
+                let at_route = at_routes.index(index);
+                let message = at_route.decode_bytes::<messages::Route>(bytes)?;
+                Arc::new(one_route(&message, host_retry, largest_body, clusters, at_route)?)
+            }
+        });
+    }
+    Ok(compiled)
 }

@@ -88,7 +88,7 @@ impl<'a, 'n, T> Change<'a, 'n, T> {
     }
 
     /// The new entries between front and back: their positions, bytes, and what those were compiled to before.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (usize, &'n [u8], Option<&'a Arc<T>>)> {
+    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (usize, &'n [u8], Option<&'a Arc<T>>)> {
         let known = |(position, bytes): (usize, &&'n [u8])| {
             (self.old.start + position, *bytes, self.by_bytes.get(*bytes).copied())
         };
