@@ -2,6 +2,8 @@
 //!
 //! Between a server and a proxy of our own; see `docs/decisions/0005-patches-of-route-tables.md`.
 
+use std::fmt;
+
 use prost::{Message, Name};
 
 use crate::Any;
@@ -29,6 +31,7 @@ pub struct Patch {
 
 /// Bytes that are new, followed by bytes of the base.
 #[derive(Clone, PartialEq, Eq, Message)]
+#[prost(skip_debug)]
 pub struct Piece {
     /// The new ones.
     #[prost(bytes = "vec", tag = "1")]
@@ -39,6 +42,14 @@ pub struct Piece {
     /// How many they are.
     #[prost(uint64, tag = "3")]
     pub length: u64,
+}
+
+/// Without the bytes, which may hold a credential.
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { put, from, length } = self;
+        write!(f, "{} bytes, {length} from {from}", put.len())
+    }
 }
 
 impl Name for Patch {
