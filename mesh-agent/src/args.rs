@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
@@ -22,8 +23,33 @@ pub(crate) struct Arguments {
 /// What else than serving.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// The role that a cluster has once: write the statuses of Ingresses, Gateways, GatewayClasses and routes.
+    Operator(OperatorOptions),
     /// Take out what an agent left in the kernel: links, maps, routes and rules below its own roots.
     Cleanup(CleanupOptions),
+}
+
+/// Options of `operator`.
+#[derive(Debug, Args)]
+pub(crate) struct OperatorOptions {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    #[command(flatten)]
+    pub(crate) translation: TranslationOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+    /// Namespace of the Lease that one of several operators holds.
+    #[arg(long, value_name = "NAMESPACE", env = "CILIUM_K8S_NAMESPACE", default_value = "kube-system")]
+    pub(crate) k8s_namespace: String,
+    /// Another operator takes over when the Lease was not renewed for so long.
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub(crate) leader_election_lease_duration: Duration,
+    /// The operator gives up when it could not renew the Lease for so long.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) leader_election_renew_deadline: Duration,
+    /// How often the Lease is renewed or looked at.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(crate) leader_election_retry_period: Duration,
 }
 
 /// Options of `cleanup`.
@@ -53,6 +79,13 @@ pub(crate) struct SourceOptions {
     /// Folder or file with Kubernetes objects (YAML or JSON), watched for changes; no API server is asked then.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["k8s_kubeconfig_path", "k8s_api_server_urls"])]
     pub(crate) manifests: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+}
+
+/// Which API server.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ClusterOptions {
     /// Kubeconfig of the API server whose objects are followed; its current context is used.
     #[arg(long, value_name = "FILE", visible_alias = "kubeconfig")]
     pub(crate) k8s_kubeconfig_path: Option<PathBuf>,
@@ -61,8 +94,33 @@ pub(crate) struct SourceOptions {
     #[arg(long, value_name = "URL", value_delimiter = ',', visible_alias = "k8s-api-server", value_parser = server_url)]
     pub(crate) k8s_api_server_urls: Vec<Uri>,
     /// Namespaces whose Secrets are read. Those of all when left out.
-    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', conflicts_with = "manifests")]
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
     pub(crate) secrets_namespaces: Vec<String>,
+}
+
+/// What becomes of Ingresses and Gateways, where they do not say. Agents and operator of a cluster are given the same.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TranslationOptions {
+    /// Address for every Ingress and Gateway that names none; pools are not asked then. Repeatable.
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Vec<IpAddr>,
+    /// Ingress: whether plain HTTP on a host with TLS is redirected to HTTPS.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enforce_ingress_https: bool,
+    /// Ingress: whether each gets an address of its own or all share one, where no annotation says.
+    #[arg(long, value_enum, default_value_t = LoadBalancerMode::Dedicated)]
+    pub(crate) ingress_default_lb_mode: LoadBalancerMode,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogOptions {
+    /// Log level and filter, as in RUST_LOG.
+    #[arg(long = "log", value_name = "FILTER", env = "MILLRACE_LOG", default_value = "info")]
+    pub(crate) filter: String,
+    /// Log lines as JSON.
+    #[arg(long = "log-json")]
+    pub(crate) json: bool,
 }
 
 /// Options of the agent itself.
@@ -97,9 +155,8 @@ pub(crate) struct ServeOptions {
     /// Host ends of the pods' devices.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', default_value = "mrp*")]
     pub(crate) pod_devices: Vec<String>,
-    /// Address for every Ingress and Gateway that names none; pools are not asked then. Repeatable.
-    #[arg(long, value_name = "IP")]
-    pub(crate) address: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(crate) translation: TranslationOptions,
     /// Where plain listeners serve port 80 when nothing is redirected.
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub(crate) http_port: u16,
@@ -128,18 +185,8 @@ pub(crate) struct ServeOptions {
     pub(crate) upstream_ports: (u16, u16),
     #[command(flatten)]
     pub(crate) pods: PodOptions,
-    /// Ingress: whether plain HTTP on a host with TLS is redirected to HTTPS.
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    pub(crate) enforce_ingress_https: bool,
-    /// Ingress: whether each gets an address of its own or all share one, where no annotation says.
-    #[arg(long, value_enum, default_value_t = LoadBalancerMode::Dedicated)]
-    pub(crate) ingress_default_lb_mode: LoadBalancerMode,
-    /// Log level and filter, as in RUST_LOG.
-    #[arg(long, value_name = "FILTER", env = "MILLRACE_LOG", default_value = "info")]
-    pub(crate) log: String,
-    /// Log lines as JSON.
-    #[arg(long)]
-    pub(crate) log_json: bool,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 /// Options of the pods' network.
@@ -202,6 +249,12 @@ fn server_url(text: &str) -> Result<Uri, String> {
     }
 }
 
+fn duration(text: &str) -> Result<Duration, String> {
+    let hint = || format!("`{text}` is no duration; write one such as 15s or 500ms");
+    let duration: jiff::SignedDuration = text.parse().map_err(|_| hint())?;
+    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(hint)
+}
+
 fn port_range(text: &str) -> Result<(u16, u16), String> {
     let hint = || format!("`{text}` is no port range; write LOW-HIGH, for example 10000-20000");
     let (low, high) = text.split_once('-').ok_or_else(hint)?;
@@ -246,7 +299,7 @@ mod tests {
         assert!(both.to_string().contains("--k8s-kubeconfig-path"), "{both}");
         let two =
             parse(&["--k8s-api-server-urls", "https://a:6443,http://[::1]:8080/"]).expect("two addresses");
-        assert_eq!(two.serve.source.k8s_api_server_urls.len(), 2);
+        assert_eq!(two.serve.source.cluster.k8s_api_server_urls.len(), 2);
         for wrong in ["192.0.2.1:6443", "ftp://a", "a", "https://"] {
             let error = server_url(wrong).expect_err("no URL of an API server");
             assert!(error.contains("https://192.0.2.10:6443"), "{error}");

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::addresses::KeptAddresses;
 use crate::changes;
-use crate::derive::{DeriveConfig, Derived, derive, proxied_addresses};
+use crate::derive::{DeriveConfig, Derived, Input, derive, proxied_addresses};
 use crate::events::{Happened, Kind};
 use crate::health::{PartHealth, Problem};
 use crate::programmed::{self, ProxyListeners};
@@ -125,7 +125,12 @@ impl Control {
                 own_addresses = now_own;
                 revision = read.revision;
                 self.tell_objects(&read, &mut told);
-                derived = Arc::new(derive(&read.objects, &own_addresses, &derived, &self.config));
+                let input = Input {
+                    objects: &read.objects,
+                    own_addresses: &own_addresses,
+                    written_addresses: &read.addresses,
+                };
+                derived = Arc::new(derive(&input, &derived, &self.config));
                 self.addresses.keep(&derived.addresses);
                 // What is not asked for any more may come back before the proxy has let go of it.
                 let listeners = &derived.effective.listeners;

@@ -15,6 +15,8 @@ use mesh_xds::lower::{LowerConfig, lower};
 use mesh_xds::resolve::{Effective, ResolveConfig, resolve};
 use mesh_xds::server::ResourceSet;
 
+use crate::args::{LoadBalancerMode, TranslationOptions};
+
 /// Choices that do not change while the agent runs.
 #[derive(Clone, Debug)]
 pub(crate) struct DeriveConfig {
@@ -28,6 +30,30 @@ pub(crate) struct DeriveConfig {
     pub(crate) lower: LowerConfig,
     /// Addresses told on the command line.
     pub(crate) fixed_addresses: Vec<IpAddr>,
+}
+
+impl DeriveConfig {
+    /// As the options say, with addresses that every object gets.
+    pub(crate) fn new(
+        options: &TranslationOptions,
+        resolve: ResolveConfig,
+        fixed_addresses: Vec<IpAddr>,
+    ) -> Self {
+        Self {
+            ingress: mesh_ingress::Config {
+                default_mode: match options.ingress_default_lb_mode {
+                    LoadBalancerMode::Dedicated => mesh_ingress::Mode::Dedicated,
+                    LoadBalancerMode::Shared => mesh_ingress::Mode::Shared,
+                },
+                enforce_https: options.enforce_ingress_https,
+                ..mesh_ingress::Config::default()
+            },
+            gateway: mesh_gateway_api::Config::default(),
+            resolve,
+            lower: LowerConfig::default(),
+            fixed_addresses,
+        }
+    }
 }
 
 /// Everything that follows from the objects.
@@ -53,14 +79,19 @@ pub(crate) struct Derived {
     pub(crate) fragments: Fragments,
 }
 
-/// Same input, same output. `own_addresses` are the node's; `last` keeps given addresses in place and saves
-/// parsing what did not change.
-pub(crate) fn derive(
-    objects: &ObjectSet,
-    own_addresses: &[IpAddr],
-    last: &Derived,
-    config: &DeriveConfig,
-) -> Derived {
+/// What to derive from.
+pub(crate) struct Input<'a> {
+    /// The objects.
+    pub(crate) objects: &'a ObjectSet,
+    /// Addresses of the node.
+    pub(crate) own_addresses: &'a [IpAddr],
+    /// Addresses that the objects' statuses have: they come before those of the last time.
+    pub(crate) written_addresses: &'a AddressAssignments,
+}
+
+/// Same input, same output. `last` keeps given addresses in place and saves parsing what did not change.
+pub(crate) fn derive(input: &Input<'_>, last: &Derived, config: &DeriveConfig) -> Derived {
+    let Input { objects, own_addresses, written_addresses } = *input;
     let ingested = reingest(objects, (&last.objects, &last.ingested));
     let mut conditions = ingested.conditions.clone();
     let mut notes = ingested.notes.clone();
@@ -87,7 +118,9 @@ pub(crate) fn derive(
 
     let assign_config =
         AssignConfig { fixed: config.fixed_addresses.clone(), node: one_of_each_family(own_addresses) };
-    let assigned = assign(&fragments.claims, &ingested.pools, &last.addresses, &assign_config);
+    let mut held = last.addresses.clone();
+    held.extend(written_addresses.iter().map(|(object, addresses)| (object.clone(), addresses.clone())));
+    let assigned = assign(&fragments.claims, &ingested.pools, &held, &assign_config);
     conditions.extend(assigned.conditions);
     notes.extend(assigned.notes);
 

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use mesh_model::address::AddressAssignments;
 use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
 
-use crate::derive::{DeriveConfig, Derived, derive};
+use crate::derive::{DeriveConfig, Derived, Input, derive};
 use crate::health::PartHealth;
 use crate::state::State;
 use crate::status::Calendar;
@@ -26,7 +27,9 @@ pub(crate) fn quickstart() -> State {
         fixed_addresses: Vec::new(),
     };
     let own: [IpAddr; 1] = [[192, 0, 2, 200].into()];
-    let derived = derive(&objects, &own, &Derived::default(), &config);
+    let written_addresses = AddressAssignments::default();
+    let input = Input { objects: &objects, own_addresses: &own, written_addresses: &written_addresses };
+    let derived = derive(&input, &Derived::default(), &config);
     let (conditions, _) = Calendar::default().date(derived.conditions.clone(), Timestamp::UNIX_EPOCH);
     let reading = PartHealth::ok("manifests", "");
     State {

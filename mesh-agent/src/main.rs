@@ -1,6 +1,7 @@
 //! `mesh-agent`: the node agent. Wiring only: it starts the parts and hands each what it needs.
 //!
 //! In: the command line, a folder of manifests or an API server. Out: a configured proxy, a programmed kernel, `agent.sock`.
+//! `mesh-agent operator` is the cluster's role: the same objects, their statuses written back (`operator.rs`).
 //! Start reading in `control.rs`. Tasks: the watches of the folder or the API server, the node's observer, the xDS server, the
 //! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the watcher of its
 //! processes, the datapath's keeper, and the control loop.
@@ -23,6 +24,7 @@ mod fixture;
 mod health;
 mod logs;
 mod objects;
+mod operator;
 mod pod_network;
 mod processes;
 mod programmed;
@@ -50,8 +52,13 @@ fn main() -> ExitCode {
     // For the proxy's starter, which inherits it: its allocator would take pages of 2 MiB before its first line
     // runs. A kernel without such pages refuses, and is as good.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    start_logging(&arguments.serve.log, arguments.serve.log_json);
+    let log = match &arguments.command {
+        Some(Command::Operator(options)) => &options.log,
+        Some(Command::Cleanup(_)) | None => &arguments.serve.log,
+    };
+    start_logging(&log.filter, log.json);
     let outcome = match &arguments.command {
+        Some(Command::Operator(options)) => operator::run(options),
         Some(Command::Cleanup(options)) => datapath::cleanup(options),
         None => serve::serve(&arguments.serve),
     };

@@ -1,5 +1,6 @@
 //! Starting the parts, each in one place.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,14 +9,13 @@ use anyhow::{Context, anyhow};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_control_node::{Netlink, NetlinkTarget, NodeState, RedirectRouting, observe};
 use mesh_tables::{Database, Reconciler, ReconcilerConfig};
-use mesh_xds::lower::LowerConfig;
 use mesh_xds::resolve::ResolveConfig;
 use mesh_xds::server::{ResourceCache, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use crate::addresses::KeptAddresses;
-use crate::args::{LoadBalancerMode, Redirect, ServeOptions};
+use crate::args::{Redirect, ServeOptions};
 use crate::control::{Control, FILLED_BY_CONTROL, Kernel};
 use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
@@ -212,24 +212,12 @@ fn derive_config(options: &ServeOptions, entries: &Entries) -> DeriveConfig {
     } else {
         ResolveConfig::Redirect { thread_ports: entries.by_thread() }
     };
-    DeriveConfig {
-        ingress: mesh_ingress::Config {
-            default_mode: match options.ingress_default_lb_mode {
-                LoadBalancerMode::Dedicated => mesh_ingress::Mode::Dedicated,
-                LoadBalancerMode::Shared => mesh_ingress::Mode::Shared,
-            },
-            enforce_https: options.enforce_ingress_https,
-            ..mesh_ingress::Config::default()
-        },
-        gateway: mesh_gateway_api::Config::default(),
-        resolve,
-        lower: LowerConfig::default(),
-        // Plain listeners are here and nowhere else, whatever a pool has.
-        fixed_addresses: match entries.ports.is_empty() {
-            true => vec![std::net::Ipv4Addr::LOCALHOST.into()],
-            false => options.address.clone(),
-        },
-    }
+    // Plain listeners are here and nowhere else, whatever a pool has.
+    let fixed = match entries.ports.is_empty() {
+        true => vec![Ipv4Addr::LOCALHOST.into()],
+        false => options.translation.address.clone(),
+    };
+    DeriveConfig::new(&options.translation, resolve, fixed)
 }
 
 fn proxy_binary(options: &ServeOptions) -> anyhow::Result<PathBuf> {

@@ -8,9 +8,10 @@ use anyhow::{Context, bail};
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_files::{FolderState, Watcher};
 use mesh_k8s_reflect::{ApiServer, ApiState, Phase, Reflection, WatchState};
+use mesh_model::address::AddressAssignments;
 use tokio::sync::watch;
 
-use crate::args::SourceOptions;
+use crate::args::{ClusterOptions, SourceOptions};
 use crate::health::{PartHealth, Problem};
 
 /// What is followed.
@@ -41,7 +42,9 @@ pub(crate) struct Read {
     pub(crate) health: PartHealth,
     /// The same of each watch; none where a folder is read.
     pub(crate) watches: Arc<Vec<WatchState>>,
-    /// Rises with each change of objects or problems; 0 until everything was read.
+    /// Addresses that objects were given by the operator.
+    pub(crate) addresses: Arc<AddressAssignments>,
+    /// Rises with each change of objects, problems or addresses; 0 until everything was read.
     pub(crate) revision: u64,
     /// When the first sign of the change came.
     pub(crate) read_at: Instant,
@@ -56,7 +59,7 @@ impl Source {
     pub(crate) async fn start(options: &SourceOptions) -> anyhow::Result<Self> {
         match &options.manifests {
             Some(manifests) => Self::folder(manifests.clone()),
-            None => Self::cluster(options).await,
+            None => Self::cluster(&options.cluster).await,
         }
     }
 
@@ -65,22 +68,14 @@ impl Source {
         Ok(Self::Folder { state: watcher.state(), _watcher: watcher })
     }
 
-    async fn cluster(options: &SourceOptions) -> anyhow::Result<Self> {
-        let named = options.k8s_kubeconfig_path.is_some() || !options.k8s_api_server_urls.is_empty();
-        if !named && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+    async fn cluster(options: &ClusterOptions) -> anyhow::Result<Self> {
+        let config = reflect_config(options);
+        if config.server == ApiServer::default() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
             bail!(
                 "there is no source of objects: set --manifests to a folder, or --k8s-kubeconfig-path or \
                  --k8s-api-server-urls to an API server, or run in a pod of a cluster"
             );
         }
-        let server = ApiServer {
-            kubeconfig: options.k8s_kubeconfig_path.clone(),
-            urls: options.k8s_api_server_urls.clone(),
-        };
-        let config = mesh_k8s_reflect::Config {
-            secret_namespaces: options.secrets_namespaces.clone(),
-            ..mesh_k8s_reflect::Config::new(server)
-        };
         let reflection = Reflection::start(config).await.context("cannot read from an API server")?;
         Ok(Self::Cluster { state: reflection.state(), _reflection: reflection })
     }
@@ -103,6 +98,18 @@ impl Source {
     }
 }
 
+/// What is read of which API server.
+pub(crate) fn reflect_config(options: &ClusterOptions) -> mesh_k8s_reflect::Config {
+    let server = ApiServer {
+        kubeconfig: options.k8s_kubeconfig_path.clone(),
+        urls: options.k8s_api_server_urls.clone(),
+    };
+    mesh_k8s_reflect::Config {
+        secret_namespaces: options.secrets_namespaces.clone(),
+        ..mesh_k8s_reflect::Config::new(server)
+    }
+}
+
 fn of_folder(folder: &FolderState) -> Read {
     let count = folder.objects.len();
     let health = match folder.problems.len() {
@@ -118,6 +125,7 @@ fn of_folder(folder: &FolderState) -> Read {
         problems: folder.problems.iter().map(Problem::from).collect(),
         health,
         watches: Arc::default(),
+        addresses: Arc::default(),
         revision: folder.revision,
         read_at: folder.read_at,
     }
@@ -129,6 +137,7 @@ fn of_cluster(state: &ApiState) -> Read {
         problems: state.problems.iter().map(Problem::from).collect(),
         health: cluster_health(state),
         watches: state.watches.clone(),
+        addresses: state.addresses.clone(),
         revision: state.revision,
         read_at: state.read_at,
     }
@@ -146,20 +155,16 @@ fn cluster_health(state: &ApiState) -> PartHealth {
     // The oldest failure is the cause of the others more often than not.
     let first = failing.clone().min_by_key(|(_, since, _)| **since);
     if let Some((scope, since, failure)) = first {
-        let what = match failure.is_of_server() {
-            true => server.clone(),
-            false => format!("{scope} at {server}"),
-        };
         let serves = match state.revision {
             0 => "nothing was read yet: proxy and kernel keep what they have".to_owned(),
             revision => format!("the last good state serves on (revision {revision}, {count} objects)"),
         };
         let others = match failing.count() - 1 {
             0 => String::new(),
-            others => format!(", and {others} watches more"),
+            others => format!(" ({others} watches more)"),
         };
-        let detail =
-            format!("{what} does not answer since {since:.0}{others}: {}; {serves}", failure.message);
+        let why = &failure.message;
+        let detail = format!("{scope} of {server} cannot be read since {since:.0}{others}: {why}; {serves}");
         return PartHealth::degraded(KUBERNETES, detail, failure.fix.clone());
     }
     let reading = state.watches.iter().filter(|watch| !watch.phase.is_read());

@@ -247,7 +247,9 @@ fn conditions_of(conditions: &[&Dated], scopes: &[&ConditionScope]) -> Vec<Value
     }
     let shown = by_type.into_values().map(|Dated { condition, since }| {
         let mut message = condition.message.clone();
-        if is_bad(condition) && !condition.origin.source.is_empty() {
+        // Whoever reads an object of a cluster knows where it is from.
+        let is_of_file = !matches!(condition.origin.source.as_str(), "" | "api");
+        if is_bad(condition) && is_of_file {
             message = format!("{}: {message}", condition.origin.source);
         }
         json!({

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
+use http::{Request, Response, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use kube::{Client, Config};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 use tower::{BoxError, ServiceBuilder};
 
 use crate::access::{AccessError, ApiServer};
+use crate::body;
+use crate::failure::{Cause, Failure};
 
 /// A server that is silent on a connection is asked whether it is there after this long, ...
 const PROBE_AFTER: Duration = Duration::from_secs(30);
@@ -75,6 +78,29 @@ impl Current {
         let url = config.cluster_url.clone();
         let client = client(&config).map_err(|source| AccessError::Client { url: url.clone(), source })?;
         Ok(Self { client, url, turn })
+    }
+}
+
+impl Current {
+    /// Sends a request and looks at the head of the answer. `what` names verb and resource, as a rule of a role
+    /// would.
+    pub(crate) async fn ask(
+        &self,
+        request: Request<Vec<u8>>,
+        within: Duration,
+        what: &str,
+    ) -> Result<Response<Body>, Failure> {
+        let Ok(answer) = timeout(within, self.client.send(request.map(Body::from))).await else {
+            let message = format!("{} did not answer within {} s", self.url, within.as_secs());
+            return Err(Failure::new(Cause::Unreachable, message, "look at the load of the API server"));
+        };
+        let response = answer.map_err(|error| Failure::of_transport(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = timeout(within, body::start(response)).await.unwrap_or_default();
+        Err(Failure::of_answer(status, &headers, &body, what))
     }
 }
 

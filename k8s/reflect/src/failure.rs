@@ -27,6 +27,8 @@ pub enum Cause {
     Expired,
     /// The server asks to come back later, or has a problem of its own.
     Busy,
+    /// Somebody else wrote the object meanwhile.
+    Conflict,
     /// The server does not take the request.
     Refused,
     /// What came is not what an API server answers.
@@ -60,6 +62,11 @@ impl Failure {
 
     /// The request did not get an answer.
     pub(crate) fn of_transport(error: &(dyn Error + 'static)) -> Self {
+        // kube puts a word of its own before what its client says.
+        let error = match error.downcast_ref() {
+            Some(kube::Error::Service(source)) => &**source,
+            _ => error,
+        };
         if let Some(tls) = find::<rustls::Error>(error) {
             return Self::of_tls(tls);
         }
@@ -122,6 +129,7 @@ impl Failure {
                 format!("let the user or service account {what}: add the rule to its ClusterRole or Role"),
             ),
             404 => (Cause::Absent, "install its custom resource definition".to_owned()),
+            409 => (Cause::Conflict, "nothing: it is tried again".to_owned()),
             410 => (Cause::Expired, "nothing: everything is read again".to_owned()),
             408 | 429 | 500..=599 => {
                 (Cause::Busy, "nothing, unless it lasts: see the API server's log".to_owned())

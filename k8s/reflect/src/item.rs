@@ -1,5 +1,6 @@
 //! One value of a list or an event to one object, trimmed to what is used.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mesh_k8s_api::{Facts, Finding, Kind, Object, Severity, Source, normalise};
@@ -18,6 +19,8 @@ pub(crate) struct Item {
     pub(crate) object: Option<Object>,
     /// What is wrong with it.
     pub(crate) problems: Vec<Problem>,
+    /// The addresses that its status says it has.
+    pub(crate) addresses: Vec<IpAddr>,
     /// Its status as it is in the cluster, where that is wanted.
     pub(crate) status: Option<Arc<WrittenStatus>>,
 }
@@ -39,12 +42,15 @@ impl Item {
 
     /// Decodes and checks an object, with the rules that hold for an object of a folder. Never fails: what is
     /// wrong becomes a problem.
-    pub(crate) fn read(kind: Kind, mut value: Value, keep_status: bool) -> Self {
+    ///
+    /// `keep_status` is the API version the object was read in, where its status is wanted.
+    pub(crate) fn read(kind: Kind, mut value: Value, keep_status: Option<&'static str>) -> Self {
         let name = Self::name_of(&value);
         let version = Self::version_of(&value).unwrap_or_default().to_owned();
-        let status = (keep_status && has_status(kind)).then(|| {
+        let addresses = addresses(kind, &value["status"]);
+        let status = keep_status.filter(|_| has_status(kind)).map(|api_version| {
             let status = value.get_mut("status").map(Value::take).unwrap_or_default();
-            Arc::new(WrittenStatus { resource_version: version.clone(), status })
+            Arc::new(WrittenStatus { api_version, resource_version: version.clone(), status })
         });
         normalise(kind, &mut value);
         let facts = facts(&value, &version);
@@ -59,7 +65,7 @@ impl Item {
             .filter(|finding| finding.severity == Severity::Error || is_written_by_people(kind))
             .map(|finding| problem(&key, finding, object.is_some()))
             .collect();
-        Self { name, object, problems, status }
+        Self { name, object, problems, addresses, status }
     }
 
     /// A problem of something that has no name.
@@ -74,6 +80,17 @@ impl Item {
             fix: failure.fix,
         }
     }
+}
+
+/// The addresses of an Ingress or a Gateway, as the operator wrote them; what is no address is passed over.
+fn addresses(kind: Kind, status: &Value) -> Vec<IpAddr> {
+    let (list, field) = match kind {
+        Kind::Ingress => (&status["loadBalancer"]["ingress"], "ip"),
+        Kind::Gateway => (&status["addresses"], "value"),
+        _ => return Vec::new(),
+    };
+    let entries = list.as_array().into_iter().flatten();
+    entries.filter_map(|entry| entry[field].as_str()?.parse().ok()).collect()
 }
 
 /// A Secret has no generation, nor has a Service: theirs is the number of the version, as far as it is one.

@@ -1,12 +1,14 @@
 //! What all watches brought, merged into one state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use imbl::OrdMap;
 use jiff::Timestamp;
 use mesh_k8s_api::{Kind, ObjectSet};
+use mesh_model::address::AddressAssignments;
 use mesh_model::{NamespacedName, ObjectKey};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -42,8 +44,9 @@ pub(crate) struct Keeper {
     names: Vec<BTreeSet<NamespacedName>>,
     problems: BTreeMap<ObjectKey, Vec<Problem>>,
     objects: ObjectSet,
+    addresses: Arc<AddressAssignments>,
     statuses: OrdMap<ObjectKey, Arc<WrittenStatus>>,
-    /// Rises with each change of objects and problems.
+    /// Rises with each change of objects, problems and addresses.
     version: u64,
     published: u64,
     /// When the first change after the last publication came.
@@ -59,6 +62,7 @@ impl Keeper {
         let (state, receiver) = watch::channel(Arc::new(ApiState {
             objects: Arc::default(),
             problems: Arc::default(),
+            addresses: Arc::default(),
             statuses: OrdMap::new(),
             watches: Arc::new(watches.clone()),
             server: shared.connection.current().url.to_string(),
@@ -71,6 +75,7 @@ impl Keeper {
             names,
             problems: BTreeMap::new(),
             objects: ObjectSet::default(),
+            addresses: Arc::default(),
             statuses: OrdMap::new(),
             version: 0,
             published: 0,
@@ -146,6 +151,7 @@ impl Keeper {
             }
         }
         self.set_problems(key.clone(), item.problems);
+        self.set_addresses(&key, item.addresses);
         if let Some(status) = item.status {
             self.statuses.insert(key, status);
         }
@@ -157,6 +163,7 @@ impl Keeper {
         let key = ObjectKey::new(kind.group(), kind.as_str(), name.clone());
         self.names[watch].remove(name);
         self.set_problems(key.clone(), Vec::new());
+        self.set_addresses(&key, Vec::new());
         self.statuses.remove(&key);
         if self.objects.get(kind, name).is_some() {
             self.objects.remove(kind, name);
@@ -183,6 +190,18 @@ impl Keeper {
         self.version += 1;
     }
 
+    fn set_addresses(&mut self, key: &ObjectKey, addresses: Vec<IpAddr>) {
+        if self.addresses.get(key).map_or(&[][..], Vec::as_slice) == addresses {
+            return;
+        }
+        let all = Arc::make_mut(&mut self.addresses);
+        match addresses.is_empty() {
+            true => drop(all.remove(key)),
+            false => drop(all.insert(key.clone(), addresses)),
+        }
+        self.version += 1;
+    }
+
     fn failed(&mut self, watch: usize, failure: Failure) {
         let phase = &self.watches[watch].phase;
         let (since, was_read) = match phase {
@@ -193,12 +212,21 @@ impl Keeper {
     }
 
     fn set_phase(&mut self, watch: usize, phase: Phase) {
+        let is_of_server = |phase: &Phase| match phase {
+            Phase::Failing { failure, .. } => failure.is_of_server(),
+            _ => false,
+        };
+        // What is wrong with the server is said once, not by each of its watches.
+        let is_told = self.watches.iter().any(|watch| is_of_server(&watch.phase));
         let WatchState { scope, phase: old } = &mut self.watches[watch];
         if *old == phase {
             return;
         }
         match (&*old, &phase) {
             (Phase::Failing { .. }, Phase::Failing { .. }) => {}
+            (_, Phase::Failing { failure, .. }) if failure.is_of_server() && is_told => {
+                tracing::debug!(%scope, "cannot be watched: {}", failure.message);
+            }
             (_, Phase::Failing { failure, .. }) => {
                 tracing::warn!(%scope, fix = failure.fix, "cannot be watched: {}", failure.message);
             }
@@ -234,9 +262,12 @@ impl Keeper {
         if is_new {
             self.published = self.version;
             next.objects = Arc::new(self.objects.clone());
+            next.addresses = self.addresses.clone();
             next.problems = Arc::new(self.problems.values().flatten().cloned().collect());
             next.revision += 1;
-            next.read_at = self.first.take().unwrap_or_else(Instant::now);
+            // The first revision is as new as the last kind that was waited for.
+            let first = self.first.take().filter(|_| last.revision > 0);
+            next.read_at = first.unwrap_or_else(Instant::now);
             tracing::debug!(
                 revision = next.revision,
                 objects = next.objects.len(),

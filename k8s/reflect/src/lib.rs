@@ -5,9 +5,11 @@
 //! object never takes another along; while the server is away the last state stays. Until everything was read once
 //! the state has revision 0, and nobody may prune by it.
 //!
+//! The way back: [`StatusWriter`] puts statuses into objects, for the one process that holds the [`Lease`].
+//!
 //! Start reading at [`Reflection::start`], then `reflector.rs` (one watch and how it goes on after a failure) and
 //! `keeper.rs` (all of them merged). The crate spawns one task a watch and one that merges, all of them ended by
-//! dropping the [`Reflection`].
+//! dropping the [`Reflection`], and one for a [`Lease`].
 
 mod access;
 mod backoff;
@@ -16,13 +18,18 @@ mod connection;
 mod failure;
 mod item;
 mod keeper;
+mod lease;
 mod reflector;
 mod scope;
 mod start;
 mod state;
+mod status;
+mod writer;
 
 pub use access::{AccessError, ApiServer};
 pub use failure::{Cause, Failure};
+pub use lease::{Lease, LeaseConfig};
 pub use scope::Scope;
 pub use start::{Config, Reflection, Timing};
 pub use state::{ApiState, Phase, Problem, WatchState, WrittenStatus};
+pub use writer::{NotWritten, StatusWriter, Written};

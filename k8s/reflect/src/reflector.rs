@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, Response};
 use kube::client::Body;
 use mesh_k8s_api::Kind;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use crate::backoff::Backoff;
-use crate::body::{Lines, start, whole};
+use crate::body::{Lines, whole};
 use crate::connection::{Connection, Current};
 use crate::failure::{Cause, Failure};
 use crate::item::Item;
@@ -219,7 +219,7 @@ impl Reflector {
         let wait = backoff.next().max(asked.mul_f64(fastrand::f64().mul_add(0.1, 1.0)));
         tokio::select! {
             () = sleep(wait) => {}
-            () = self.shared.recovered.notified(), if is_of_server && asked.is_zero() => {}
+            () = self.shared.recovered.notified(), if is_of_server && asked.is_zero() => backoff.reset(),
             () = self.keeper.closed() => return Err(Stopped),
         }
         Ok(())
@@ -352,28 +352,17 @@ impl Reflector {
 
     fn item(&self, value: Value) -> Item {
         let kind: Kind = self.scope.kind;
-        Item::read(kind, value, self.shared.keep_status)
+        let version = self.shared.keep_status.then_some(kind.versions()[self.version]);
+        Item::read(kind, value, version)
     }
 
-    /// Sends a request and looks at the head of the answer.
     async fn ask(
         &self,
         current: &Current,
         request: Request<Vec<u8>>,
         verb: &str,
-    ) -> Result<http::Response<Body>, Failure> {
-        let within = self.shared.timing.answer_within;
-        let Ok(answer) = timeout(within, current.client.send(request.map(Body::from))).await else {
-            let message = format!("{} did not answer within {} s", current.url, within.as_secs());
-            return Err(Failure::new(Cause::Unreachable, message, "look at the load of the API server"));
-        };
-        let response = answer.map_err(|error| Failure::of_transport(&error))?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = timeout(within, start(response)).await.unwrap_or_default();
-        Err(Failure::of_answer(status, &headers, &body, &format!("{verb} {}", self.scope)))
+    ) -> Result<Response<Body>, Failure> {
+        current.ask(request, self.shared.timing.answer_within, &format!("{verb} {}", self.scope)).await
     }
 
     /// The server answers as it should: whoever waits for it can go on.

@@ -5,6 +5,7 @@ use std::fmt;
 use kube::core::Request;
 use kube::core::params::{ListParams, WatchParams};
 use mesh_k8s_api::{Kind, Secret};
+use mesh_model::NamespacedName;
 
 use crate::failure::Failure;
 
@@ -31,6 +32,12 @@ impl Scope {
             Some(namespace) => format!("{root}/namespaces/{namespace}/{}", self.kind.plural()),
             None => format!("{root}/{}", self.kind.plural()),
         }
+    }
+
+    /// Path of the status of an object.
+    pub(crate) fn status_path(kind: Kind, version: &str, name: &NamespacedName) -> String {
+        let namespace = kind.namespaced().then(|| name.namespace.clone());
+        format!("{}/{}/status", Self { kind, namespace }.path(version), name.name)
     }
 
     /// Of Secrets only those for TLS are asked for: what is not needed does not come here.

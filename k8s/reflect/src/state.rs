@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use jiff::Timestamp;
 use mesh_k8s_api::{ObjectSet, Severity};
 use mesh_model::ObjectKey;
+use mesh_model::address::AddressAssignments;
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -19,13 +20,15 @@ pub struct ApiState {
     pub objects: Arc<ObjectSet>,
     /// What is wrong with objects, in the order of their keys.
     pub problems: Arc<Vec<Problem>>,
+    /// The addresses that Ingresses and Gateways have by their statuses.
+    pub addresses: Arc<AddressAssignments>,
     /// Statuses as they are in the cluster; empty unless they were asked for.
     pub statuses: OrdMap<ObjectKey, Arc<WrittenStatus>>,
     /// How each watch does, in the order of kinds.
     pub watches: Arc<Vec<WatchState>>,
     /// Address of the API server that is asked.
     pub server: String,
-    /// Rises with each change of objects or problems. 0 until everything was read once.
+    /// Rises with each change of objects, problems or addresses. 0 until everything was read once.
     pub revision: u64,
     /// When the first of the events that led to this revision came.
     pub read_at: Instant,
@@ -89,6 +92,8 @@ pub struct Problem {
 /// The status of an object as the cluster has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WrittenStatus {
+    /// Version of the API it was read in.
+    pub api_version: &'static str,
     /// Version of the object it was read with.
     pub resource_version: String,
     /// `status`; null when there is none.

@@ -14,6 +14,7 @@ fn state(phases: Vec<Phase>, revision: u64) -> ApiState {
     ApiState {
         objects: Arc::default(),
         problems: Arc::default(),
+        addresses: Arc::default(),
         statuses: Default::default(),
         watches: Arc::new(watches.collect()),
         server: "https://192.0.2.7/".to_owned(),

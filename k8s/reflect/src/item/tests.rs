@@ -24,7 +24,7 @@ fn good() -> Value {
 
 #[test]
 fn an_object_is_trimmed_and_keeps_the_facts_of_the_cluster() {
-    let item = Item::read(Kind::Ingress, ingress(good()), true);
+    let item = Item::read(Kind::Ingress, ingress(good()), Some("v1"));
     let Some(Object::Ingress(stored)) = &item.object else { panic!("{:?}", item.problems) };
     assert_eq!((stored.uid.as_str(), stored.generation), ("u-1", 3));
     assert_eq!(stored.created_ms, 1_767_323_045_000);
@@ -33,13 +33,14 @@ fn an_object_is_trimmed_and_keeps_the_facts_of_the_cluster() {
     assert_eq!(metadata.annotations.iter().flatten().count(), 1);
     assert!(stored.object.status.is_none());
     let status = item.status.expect("it was asked for");
-    assert_eq!(status.resource_version, "41");
+    assert_eq!((status.api_version, status.resource_version.as_str()), ("v1", "41"));
+    assert_eq!(item.addresses, [std::net::IpAddr::from([192, 0, 2, 1])]);
     assert_eq!(status.status["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
 }
 
 #[test]
 fn an_object_of_a_wrong_shape_is_refused_with_field_and_fix() {
-    let item = Item::read(Kind::Ingress, ingress(json!({"rules": "all of them"})), false);
+    let item = Item::read(Kind::Ingress, ingress(json!({"rules": "all of them"})), None);
     assert!(item.object.is_none() && item.status.is_none());
     let [problem] = &item.problems[..] else { panic!("{:?}", item.problems) };
     assert_eq!((problem.field.as_str(), problem.severity), ("spec.rules", Severity::Error));
@@ -54,7 +55,7 @@ fn no_problem_of_a_secret_shows_its_values() {
         "type": "kubernetes.io/tls",
         "data": {"tls.crt": "canary-17 is no Base64", "tls.key": 17},
     });
-    let item = Item::read(Kind::Secret, secret, false);
+    let item = Item::read(Kind::Secret, secret, None);
     assert!(item.object.is_none());
     assert!(!format!("{item:?}").contains("canary"), "{item:?}");
 }
@@ -65,11 +66,11 @@ fn a_field_of_a_newer_server_is_no_problem_where_the_server_fills_it_in() {
         "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"ports": [{"port": 80}], "fromTheFuture": true},
     });
-    let item = Item::read(Kind::Service, service, false);
+    let item = Item::read(Kind::Service, service, None);
     assert!(item.object.is_some() && item.problems.is_empty(), "{:?}", item.problems);
     let mut spec = good();
     spec["fromTheFuture"] = json!(true);
-    let item = Item::read(Kind::Ingress, ingress(spec), false);
+    let item = Item::read(Kind::Ingress, ingress(spec), None);
     assert!(item.object.is_some());
     assert_eq!(item.problems[0].severity, Severity::Warning);
 }

@@ -126,7 +126,7 @@ async fn secrets_are_read_in_the_allowed_namespaces_and_of_the_type_for_tls_alon
 }
 
 #[tokio::test]
-async fn a_status_that_somebody_writes_makes_no_new_revision() {
+async fn a_status_makes_no_new_revision_unless_it_is_addresses() {
     let server = ApiServer::start(&CORE).unwrap();
     let mut ingress = json!({
         "metadata": {"name": "web", "namespace": "shop"},
@@ -135,11 +135,15 @@ async fn a_status_that_somebody_writes_makes_no_new_revision() {
     server.put(INGRESSES, ingress.clone());
     let mut followed = Followed::start(Config { keep_status: true, ..config(&server) }).await;
     let before = followed.read().await;
-    ingress["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
-    server.put(INGRESSES, ingress);
+    ingress["status"] = json!({"loadBalancer": {"ingress": [{"hostname": "a.example.com"}]}});
+    server.put(INGRESSES, ingress.clone());
     let after = followed
         .until("the status", |state| state.statuses.values().any(|status| !status.status.is_null()))
         .await;
     assert_eq!(after.revision, before.revision);
     assert!(Arc::ptr_eq(&before.objects, &after.objects));
+    ingress["status"] = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+    server.put(INGRESSES, ingress);
+    let after = followed.until("the address", |state| state.addresses.len() == 1).await;
+    assert_eq!(after.revision, before.revision + 1);
 }

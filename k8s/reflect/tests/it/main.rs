@@ -7,3 +7,4 @@ mod access;
 mod faults;
 mod fixture;
 mod follow;
+mod write;
