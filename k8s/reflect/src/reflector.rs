@@ -60,6 +60,8 @@ pub(crate) struct Reflector {
     /// Whether the server sends lists as streams.
     streams: bool,
     broken: u32,
+    /// Of the last failure, until a watch works again or the server, not yet ready, answers at least.
+    waits_for: Option<Cause>,
 }
 
 /// A line of a watch.
@@ -125,7 +127,17 @@ impl Reflector {
         shared: Arc<Shared>,
         keeper: mpsc::Sender<(usize, Message)>,
     ) -> Self {
-        Self { scope, index, shared, keeper, position: None, version: 0, streams: true, broken: 0 }
+        Self {
+            scope,
+            index,
+            shared,
+            keeper,
+            position: None,
+            version: 0,
+            streams: true,
+            broken: 0,
+            waits_for: None,
+        }
     }
 
     /// Until the keeper is gone.
@@ -142,7 +154,10 @@ impl Reflector {
                     // A server that ends every watch at once is not asked in a loop.
                     match began.elapsed() < SHORT {
                         true => sleep(backoff.next()).await,
-                        false => backoff.reset(),
+                        false => {
+                            backoff.reset();
+                            self.waits_for = None;
+                        }
                     }
                     continue;
                 }
@@ -152,6 +167,7 @@ impl Reflector {
             // What worked for a while does not wait for what happened before that.
             if began.elapsed() > timing.longest_retry {
                 backoff.reset();
+                self.waits_for = None;
             }
             let outcome = match failure.cause {
                 Cause::Absent if self.scope.kind.is_custom() => self.look_for_the_kind(&mut absent).await,
@@ -197,6 +213,16 @@ impl Reflector {
         backoff: &mut Backoff,
     ) -> Result<(), Stopped> {
         tracing::debug!(scope = %self.scope, failure = failure.message, "a watch failed");
+        // A server that was away and answers, if only that it has just begun, is soon ready. Once an outage, lest two
+        // servers that fail in two ways are asked without end.
+        match (self.waits_for, failure.cause) {
+            (None, cause) => self.waits_for = Some(cause),
+            (Some(Cause::Unreachable), Cause::Busy) => {
+                self.waits_for = Some(Cause::Busy);
+                backoff.reset();
+            }
+            _ => {}
+        }
         match failure.cause {
             Cause::Broken => self.broken += 1,
             // Neither a list that is streamed nor one in pages may be known to a server.
