@@ -47,6 +47,13 @@ impl Cluster {
         ensure!(rustix::process::geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
         let _lock = Folder::lock()?;
         let folder = Folder::of(&spec.name);
+        for (_, other) in folder::others(&spec.name) {
+            let name = &other.spec.name;
+            ensure!(
+                !other.spec.plan().clashes(spec.plan()),
+                "cluster {name} has these networks: give another --name"
+            );
+        }
         folder.create(spec.nodes)?;
         let made = match folder.load()? {
             Some(made) => made,

@@ -195,7 +195,7 @@ impl Made {
 }
 
 /// Other clusters of this machine.
-fn others(name: &str) -> Vec<(Folder, Made)> {
+pub(crate) fn others(name: &str) -> Vec<(Folder, Made)> {
     let names = Folder::names().into_iter().filter(|other| other != name);
     let folders = names.map(|name| Folder::of(&name));
     folders.filter_map(|folder| folder.load().ok().flatten().map(|made| (folder, made))).collect()

@@ -123,9 +123,11 @@ impl Spec {
 
     /// The addresses.
     pub fn plan(&self) -> Plan {
-        // Clusters of different names are to live side by side, each in a subnet of its own.
+        // Clusters of different names are to live side by side, each in networks of its own. Neither 96,
+        // which Services have, nor that of the usual one is among the others'.
         let sum = self.name.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        Plan { family: self.ip_family, subnet: sum.clamp(1, 254) }
+        let number = if self.name == DEFAULT_NAME { 244 } else { 100 + sum % 140 };
+        Plan { family: self.ip_family, number }
     }
 }
 
@@ -143,18 +145,24 @@ pub fn node_name(number: u8) -> String {
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     family: IpFamily,
-    subnet: u8,
+    /// Which of the networks for clusters.
+    number: u8,
 }
 
 impl Plan {
+    /// Whether another cluster has the same networks.
+    pub(crate) fn clashes(self, other: Self) -> bool {
+        self.number == other.number
+    }
+
     /// IPv4 address on the nodes' network; 0 is the host.
     pub fn v4(self, node: u8) -> Ipv4Addr {
-        Ipv4Addr::new(172, 30, self.subnet, 1 + node)
+        Ipv4Addr::new(172, 30, self.number, 1 + node)
     }
 
     /// IPv6 address on the nodes' network; 0 is the host.
     pub fn v6(self, node: u8) -> Ipv6Addr {
-        Ipv6Addr::new(0xfd00, 0x172, 0x30, u16::from(self.subnet), 0, 0, 0, 1 + u16::from(node))
+        Ipv6Addr::new(0xfd00, 0x172, 0x30, u16::from(self.number), 0, 0, 0, 1 + u16::from(node))
     }
 
     /// Addresses of a node, or of the host (0), the main one first.
@@ -176,7 +184,8 @@ impl Plan {
 
     /// Ranges of the pods.
     pub fn pod_ranges(self) -> String {
-        self.family.pick("10.244.0.0/16", "fd00:10:244::/56")
+        let number = self.number;
+        self.family.pick(format!("10.{number}.0.0/16"), format!("fd00:10:{number}::/56"))
     }
 
     /// Ranges of Services.
@@ -237,6 +246,8 @@ mod tests {
     #[test]
     fn clusters_of_different_names_have_networks_of_their_own() {
         let one = spec("dev", IpFamily::Ipv4).plan().address(0);
-        assert_ne!(one, spec("crash", IpFamily::Ipv4).plan().address(0));
+        let other = spec("crash", IpFamily::Ipv4).plan();
+        assert_ne!(one, other.address(0));
+        assert_ne!(other.pod_ranges(), "10.244.0.0/16");
     }
 }
