@@ -1,0 +1,7 @@
+//! The program against an API server.
+
+// The lint's exception for tests does not reach the helpers that tests call.
+#![allow(clippy::unwrap_used)]
+
+mod operator;
+mod sources;
