@@ -76,13 +76,17 @@ impl Place {
         serde_json::from_slice(&text).ok()
     }
 
-    /// Starts a program in a session of its own, unless it runs already. It outlives this process. Returns
-    /// whether it was started.
+    /// Starts a program in a session of its own, unless it runs already, recorded or not. It outlives this
+    /// process. Returns whether it was started.
     ///
     /// # Errors
     /// It cannot be started or recorded.
     pub fn start(&self, name: &str, program: &Path, arguments: &[String]) -> anyhow::Result<bool> {
         if self.recorded(name).is_some_and(|process| process.runs()) {
+            return Ok(false);
+        }
+        if let Some(id) = self.unrecorded(program) {
+            self.record(name, id)?;
             return Ok(false);
         }
         let inner = self.command(program);
@@ -95,11 +99,8 @@ impl Place {
         command.current_dir(self.logs.parent().unwrap_or(&self.logs));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let id = child.id();
         // None of the wrappers forks: the id stays that of the program.
-        let Some(began) = began(id) else { bail!("{name} ended at once: see its log") };
-        let record = serde_json::to_vec(&Process { name: name.to_owned(), id, began })?;
-        fs::write(self.records.join(name), record).with_context(|| format!("cannot record {name}"))?;
+        self.record(name, child.id())?;
         Ok(true)
     }
 
@@ -115,6 +116,20 @@ impl Place {
         let lines: Vec<&str> = text.lines().collect();
         let end = lines[lines.len().saturating_sub(12)..].join("\n");
         bail!("{name} has ended; the end of {}:\n{end}", self.log(name).display())
+    }
+
+    fn record(&self, name: &str, id: u32) -> anyhow::Result<()> {
+        let Some(began) = began(id) else { bail!("{name} ended at once: see its log") };
+        let record = serde_json::to_vec(&Process { name: name.to_owned(), id, began })?;
+        fs::write(self.records.join(name), record).with_context(|| format!("cannot record {name}"))
+    }
+
+    /// A process of the cgroup that runs a program: one whose starter was killed before it could record it. A
+    /// second beside it would fight over sockets and files.
+    fn unrecorded(&self, program: &Path) -> Option<u32> {
+        let program = fs::canonicalize(program).ok()?;
+        let runs = |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|path| path == program);
+        self.cgroup.processes().into_iter().find(runs)
     }
 
     fn log(&self, name: &str) -> PathBuf {

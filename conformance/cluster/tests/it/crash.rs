@@ -24,12 +24,7 @@ fn cluster_down_leaves_nothing_when_up_was_killed_at_any_moment() {
     let _own = Own::new(spec(name, 2, IpFamily::Dual));
     let before = Machine::now();
     for &moment in MOMENTS {
-        let mut up = Command::new(env!("CARGO_BIN_EXE_cluster"));
-        up.args(["up", "--name", name, "--nodes", "2", "--ip-family", "dual"]).stdout(Stdio::null());
-        let mut up = up.spawn().expect("up starts");
-        std::thread::sleep(Duration::from_millis(moment));
-        up.kill().expect("killed");
-        up.wait().expect("waited for");
+        up_killed_after(moment, name, IpFamily::Dual);
         let processes = processes_of(name);
         cluster::down(name).unwrap_or_else(|error| panic!("after {moment} ms: {error:#}"));
         before.assert_unchanged(name, &processes, &format!("killed after {moment} ms"));
@@ -92,6 +87,16 @@ fn cluster_down_of_one_cluster_leaves_another_alone() {
     assert!(plugins.expect("the folders are there").contains("loopback"));
     let status = Status::of(&first);
     assert!(status.well, "{}", status.table());
+}
+
+/// Begins to make a cluster of two nodes, and is killed after so many milliseconds.
+pub(crate) fn up_killed_after(moment: u64, name: &str, family: IpFamily) {
+    let mut up = Command::new(env!("CARGO_BIN_EXE_cluster"));
+    up.args(["up", "--name", name, "--nodes", "2", "--ip-family", &family.to_string()]).stdout(Stdio::null());
+    let mut up = up.spawn().expect("up starts");
+    std::thread::sleep(Duration::from_millis(moment));
+    up.kill().expect("killed");
+    up.wait().expect("waited for");
 }
 
 /// Kills one process, by its id.

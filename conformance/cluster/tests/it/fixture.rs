@@ -13,7 +13,8 @@ pub(crate) const PODS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The cluster that is up for all tests.
 pub(crate) fn shared() -> Cluster {
-    Cluster::connect(DEFAULT_NAME).expect("a cluster is up: `cargo xtask cluster e2e` makes one")
+    let name = std::env::var("MILLRACE_CLUSTER").unwrap_or_else(|_| DEFAULT_NAME.to_owned());
+    Cluster::connect(&name).expect("a cluster is up: `cargo xtask cluster e2e` makes one")
 }
 
 /// What a cluster of a test's own is to be.

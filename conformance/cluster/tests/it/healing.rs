@@ -6,7 +6,7 @@ use mesh_conformance_cluster::spec::IpFamily;
 use mesh_conformance_cluster::status::Status;
 use mesh_testkit::namespace;
 
-use crate::crash::kill;
+use crate::crash::{kill, up_killed_after};
 use crate::fixture::{Own, PODS_WITHIN, Pods, spec};
 
 #[test]
@@ -31,6 +31,37 @@ fn cluster_a_second_up_starts_what_has_ended_and_leaves_the_rest_alone() {
         assert_eq!(others, ["etcd", "containerd", "node"].map(|name| process(&cluster, name)));
         pods.ready();
     }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_an_up_that_was_killed_is_finished_by_the_next() {
+    let own = Own::new(spec("again", 2, IpFamily::Ipv4));
+    for moment in [20, 150, 700, 2000, 5000] {
+        up_killed_after(moment, &own.spec.name, own.spec.ip_family);
+        let cluster = own.up();
+        let status = Status::of(&cluster);
+        assert!(status.well, "after {moment} ms: {}", status.table());
+        mesh_conformance_cluster::cluster::down(&own.spec.name).expect("it is gone");
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_a_program_whose_starter_was_killed_before_it_could_record_it_is_found_again() {
+    let own = Own::new(spec("found", 1, IpFamily::Ipv4));
+    let cluster = own.up();
+    let kubeconfig = cluster.kubeconfig();
+    let folder = kubeconfig.parent().expect("a folder");
+    let names = ["etcd", "kube-apiserver", "containerd", "kubelet"];
+    let before = names.map(|name| process(&cluster, name));
+    for (name, place) in names.iter().zip(["", "", "node1", "node1"]) {
+        std::fs::remove_file(folder.join(place).join("records").join(name)).expect("there was a record");
+        assert_eq!(process(&cluster, name), None);
+    }
+    let cluster = own.up();
+    assert_eq!(names.map(|name| process(&cluster, name)), before, "a second was started");
+    assert!(Status::of(&cluster).well);
 }
 
 #[test]
