@@ -110,6 +110,8 @@ impl Keeper {
         let before = self.version;
         match message {
             Message::Everything(items) => {
+                let kind = self.watches[watch].scope.kind;
+                self.set_problems(Item::nameless(kind).object, Vec::new());
                 let now: BTreeSet<NamespacedName> = items.iter().map(|item| item.name.clone()).collect();
                 for gone in self.names[watch].difference(&now).cloned().collect::<Vec<_>>() {
                     self.remove(watch, &gone);

@@ -24,6 +24,7 @@ mod scope;
 mod start;
 mod state;
 mod status;
+mod wire;
 mod writer;
 
 pub use access::{AccessError, ApiServer};

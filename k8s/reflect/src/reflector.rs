@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use kube::client::Body;
 use mesh_k8s_api::Kind;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
@@ -19,6 +18,7 @@ use crate::item::Item;
 use crate::keeper::Message;
 use crate::scope::Scope;
 use crate::start::Timing;
+use crate::wire::{Event, EventKind, List};
 
 /// Longest event: an object is at most 1.5 MiB in etcd, and JSON of it some more.
 const EVENT: usize = 16 << 20;
@@ -28,8 +28,6 @@ const PAGE: usize = 256 << 20;
 const SHORT: Duration = Duration::from_secs(1);
 /// So many answers in a row that cannot be read, and everything is read again.
 const BROKEN_IN_A_ROW: u32 = 3;
-/// Marks the bookmark after the last object of a list that is streamed.
-const END_OF_LIST: &str = "k8s.io/initial-events-end";
 
 /// What all reflectors of a process share.
 #[derive(Debug)]
@@ -62,41 +60,6 @@ pub(crate) struct Reflector {
     broken: u32,
     /// Of the last failure, until a watch works again or the server, not yet ready, answers at least.
     waits_for: Option<Cause>,
-}
-
-/// A line of a watch.
-#[derive(Deserialize)]
-struct Event {
-    #[serde(rename = "type")]
-    kind: EventKind,
-    object: Value,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum EventKind {
-    Added,
-    Modified,
-    Deleted,
-    Bookmark,
-    Error,
-}
-
-/// A page of a list.
-#[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    metadata: ListMetadata,
-    // An API server leaves null where there is nothing.
-    items: Option<Vec<Value>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListMetadata {
-    resource_version: Option<String>,
-    #[serde(rename = "continue")]
-    more: Option<String>,
 }
 
 /// The keeper is gone: the process ends.
@@ -174,7 +137,8 @@ impl Reflector {
                 Cause::Expired => {
                     tracing::info!(scope = %self.scope, "the history is gone: everything is read again");
                     self.position = None;
-                    sleep(backoff.next()).await;
+                    // When the server compacts, it does so for the watches of all nodes.
+                    sleep(timing.relist_within.mul_f64(fastrand::f64())).await;
                     Ok(())
                 }
                 _ => {
@@ -318,7 +282,7 @@ impl Reflector {
         }
         let position = Item::version_of(&event.object).map(str::to_owned);
         if event.kind == EventKind::Bookmark {
-            let ends_list = event.object["metadata"]["annotations"][END_OF_LIST] == "true";
+            let ends_list = event.ends_list();
             if ends_list && let Some(items) = listed.take() {
                 self.got_through(is_failing).await?;
                 self.tell(Message::Everything(items)).await?;

@@ -61,6 +61,8 @@ pub struct Timing {
     pub first_retry: Duration,
     /// The longest wait after a failure.
     pub longest_retry: Duration,
+    /// A new list, after the history was lost, is asked for within so long.
+    pub relist_within: Duration,
     /// The first wait before a kind is looked for that the cluster does not have.
     pub absent_first: Duration,
     /// The longest such wait.
@@ -78,6 +80,7 @@ impl Default for Timing {
         Self {
             first_retry: Duration::from_millis(250),
             longest_retry: Duration::from_secs(30),
+            relist_within: Duration::from_secs(2),
             absent_first: Duration::from_secs(10),
             absent_longest: Duration::from_secs(60),
             answer_within: Duration::from_secs(15),

@@ -242,6 +242,10 @@ async fn follow(
                 return;
             }
             let event = |kind: &str, object: &Value| format!("{}\n", json!({"type": kind, "object": object}));
+            // Before the events, so that what follows them has to be found all the same.
+            let raw = inner.raw.iter().skip(raw_sent).filter(|(path, _)| *path == target.collection);
+            lines.extend(raw.map(|(_, bytes)| bytes.clone()));
+            raw_sent = inner.raw.len();
             match at {
                 None => {
                     let objects = inner.store.list(&target.collection);
@@ -255,9 +259,6 @@ async fn follow(
                 }
             }
             at = Some(inner.store.version());
-            let raw = inner.raw.iter().skip(raw_sent).filter(|(path, _)| *path == target.collection);
-            lines.extend(raw.map(|(_, bytes)| bytes.clone()));
-            raw_sent = inner.raw.len();
         }
         for line in lines.drain(..) {
             if sender.send_data(Bytes::from(line)).await.is_err() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_k8s_api::Kind;
-use mesh_k8s_reflect::{Cause, Phase};
+use mesh_k8s_reflect::{ApiState, Cause, Phase};
 use mesh_model::NamespacedName;
 use mesh_testkit::api_server::{ApiServer, Fault};
 use serde_json::json;
@@ -191,4 +191,22 @@ async fn a_kind_that_is_uninstalled_takes_its_objects_along_and_nothing_else() {
     let state = followed.until("the pool goes", |state| state.objects.lb_pools.is_empty()).await;
     assert_eq!(phase(&state, Kind::LbPool), Phase::Absent);
     assert_eq!(state.objects.services.len(), 1);
+}
+
+#[tokio::test]
+async fn an_object_without_a_name_is_told_and_holds_up_no_other() {
+    let server = ApiServer::start(&CORE).unwrap();
+    let mut followed = Followed::of(&server).await;
+    followed.read().await;
+    server.send_raw(SERVICES, "{\"type\":\"ADDED\",\"object\":{\"metadata\":{},\"spec\":5}}\n");
+    server.send_raw(SERVICES, "{\"type\":\"ADDED\",\"object\":[]}\n");
+    server.put(SERVICES, service("web", 80));
+    let is_there = |state: &ApiState| state.objects.services.len() == 1 && !state.problems.is_empty();
+    let state = followed.until("the good one", is_there).await;
+    assert_eq!(state.problems.len(), 1, "{:?}", state.problems);
+    assert!(state.problems[0].message.contains("without a name"));
+    // A new list without it clears it.
+    server.cut_watches();
+    server.compact();
+    followed.until("it is forgotten", |state| state.problems.is_empty()).await;
 }

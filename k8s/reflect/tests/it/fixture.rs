@@ -35,6 +35,7 @@ pub(crate) fn timing() -> Timing {
     Timing {
         first_retry: Duration::from_millis(10),
         longest_retry: Duration::from_millis(100),
+        relist_within: Duration::from_millis(20),
         absent_first: Duration::from_millis(20),
         absent_longest: Duration::from_millis(50),
         answer_within: Duration::from_secs(1),
