@@ -259,6 +259,15 @@ pub(crate) enum BpfCommand {
     /// Pods' own connections on source ports that the proxy borrows.
     #[command(visible_alias = "flow")]
     Flows(MapOptions),
+    /// By device, the node's addresses that pods' packets leave with.
+    Masquerade(MapOptions),
+    /// Ranges of addresses: pods of this node, and what is reached by pods' own addresses.
+    Nets(MapOptions),
+    /// Masqueraded connections.
+    Nat(MapOptions),
+    /// Ports of datagrams in fragments.
+    #[command(visible_alias = "frag")]
+    Fragments(MapOptions),
     /// Sampled redirects and drops. Reading takes them out.
     Events(MapOptions),
 }

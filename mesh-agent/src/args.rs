@@ -198,6 +198,18 @@ pub(crate) struct PodOptions {
     /// The same for IPv6.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) ipv6_range: Vec<Ipv6Net>,
+    /// Addresses that pods reach with their own: nothing towards them is masqueraded.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) ipv4_native_routing_cidr: Vec<Ipv4Net>,
+    /// The same for IPv6.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) ipv6_native_routing_cidr: Vec<Ipv6Net>,
+    /// Whether what pods send outside by IPv4 leaves with the node's address.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_ipv4_masquerade: bool,
+    /// The same for IPv6.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_ipv6_masquerade: bool,
     /// Largest packet of the pods' devices, in bytes; 0: that of the devices towards the outside.
     #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = mtu)]
     pub(crate) mtu: u32,

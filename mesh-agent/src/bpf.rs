@@ -6,7 +6,10 @@
 use std::path::Path;
 
 use mesh_ebpf_abi::events::{Event, PacketEvent};
-use mesh_ebpf_abi::{Addr, BackendState, Protocol, ServiceFlags};
+use mesh_ebpf_abi::{
+    Addr, BackendState, FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, Protocol,
+    ServiceFlags, net_flags,
+};
 use mesh_ebpf_maps::{LoadBalancerMaps, MapError, MapLayout, PinnedMaps, layouts, names};
 use serde_json::{Value, json};
 
@@ -27,6 +30,11 @@ const MAPS: &[(&str, &str)] = &[
     ("counters", names::COUNTERS),
     ("looking", names::LOOKING),
     ("flows", names::DIRECT_FLOWS),
+    ("masquerade", names::MASQUERADE),
+    ("nets", names::NETS),
+    ("nat", names::NAT),
+    ("fragments", names::FRAGMENTS),
+    ("scratch", names::SCRATCH),
     ("events", names::EVENTS),
 ];
 
@@ -47,6 +55,12 @@ pub(crate) fn rows(pin_root: &Path, name: &str) -> Result<Option<Vec<Value>>, Ma
         "counters" => counters(&maps)?,
         "looking" => looking(&maps)?,
         "flows" => flows(&mut maps)?,
+        "masquerade" => masquerade(&mut maps)?,
+        "nets" => nets(&mut maps)?,
+        "nat" => nat(&mut maps)?,
+        "fragments" => fragments(&mut maps)?,
+        // Of no meaning between two packets.
+        "scratch" => Vec::new(),
         "events" => events(pin_root)?,
         _ => return Ok(None),
     };
@@ -71,6 +85,10 @@ fn fill(maps: &mut PinnedMaps, pin_root: &Path, name: &str, kernel_name: &str) -
         "backends" => Some(maps.backends().entries()?.len()),
         "reverse" => Some(maps.sock_reverse().entries()?.len()),
         "flows" => Some(maps.direct_flows().entries()?.len()),
+        "masquerade" => Some(maps.masquerade().entries()?.len()),
+        "nets" => Some(maps.nets().entries()?.len()),
+        "nat" => Some(maps.nat().entries()?.len()),
+        "fragments" => Some(maps.fragments().entries()?.len()),
         "node-addresses" => Some(maps.node_addresses().entries()?.len()),
         "listeners" => Some(maps.listeners()?.len()),
         _ => None,
@@ -191,6 +209,68 @@ fn flows(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
             "destinationAddress": key.destination.to_ip(),
             "destinationPort": key.destination_port.get(),
             "state": if value == mesh_ebpf_abi::DirectFlowValue::OPEN { "open" } else { "closing" },
+        })
+    };
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn masquerade(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.masquerade().entries()?;
+    entries.sort_unstable_by_key(|(device, _)| *device);
+    let shown = |address: Addr| (address != MasqueradeValue::UNSET).then(|| address.to_ip());
+    let row = |(device, value): (u32, MasqueradeValue)| json!({"interface": device, "ipv4": shown(value.v4), "ipv6": shown(value.v6)});
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn nets(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.nets().entries()?;
+    entries.sort_unstable();
+    let row = |(key, flags): (NetKey, u32)| {
+        let bits = if key.address.to_ip().is_ipv4() { key.bits.saturating_sub(96) } else { key.bits };
+        let flags: Vec<&str> = [(net_flags::POD, "pod"), (net_flags::NATIVE, "native")]
+            .into_iter()
+            .filter_map(|(flag, name)| (flags & flag != 0).then_some(name))
+            .collect();
+        json!({"range": format!("{}/{bits}", key.address.to_ip()), "flags": flags})
+    };
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn nat(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.nat().entries()?;
+    entries.sort_unstable();
+    let row = |(key, value): (NatKey, NatValue)| {
+        json!({
+            "direction": if key.direction == NatKey::LEAVING { "leaving" } else { "coming" },
+            "protocol": protocol(key.protocol),
+            "localAddress": key.local.to_ip(),
+            "localPort": key.local_port.get(),
+            "remoteAddress": key.remote.to_ip(),
+            "remotePort": key.remote_port.get(),
+            "translatedAddress": value.address.to_ip(),
+            "translatedPort": value.port.get(),
+            "state": match value.state {
+                NatValue::OPENING => "opening",
+                NatValue::OPEN => "open",
+                NatValue::CLOSING => "closing",
+                _ => "unknown",
+            },
+        })
+    };
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn fragments(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.fragments().entries()?;
+    entries.sort_unstable();
+    let row = |(key, value): (FragmentKey, FragmentValue)| {
+        json!({
+            "sourceAddress": key.source.to_ip(),
+            "sourcePort": value.source_port.get(),
+            "destinationAddress": key.destination.to_ip(),
+            "destinationPort": value.destination_port.get(),
+            "identification": key.identification,
+            "protocol": protocol(key.protocol),
         })
     };
     Ok(entries.into_iter().map(row).collect())

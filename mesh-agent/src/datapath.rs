@@ -26,6 +26,7 @@ use wildmatch::WildMatch;
 use crate::args::{CleanupOptions, ServeOptions};
 use crate::entries::Entries;
 use crate::health::PartHealth;
+use crate::masquerade::Masquerade;
 use crate::proxy::ProxyProcess;
 
 /// How often the proxy's sockets are looked at when nothing is heard: a proxy that starts anew has new ones.
@@ -40,6 +41,7 @@ pub(crate) struct Datapath {
     entries: Entries,
     devices: Vec<WildMatch>,
     pod_devices: Vec<WildMatch>,
+    masquerade: Masquerade,
     /// Held for a few system calls by whoever changes or reads the kernel's state; never across an await.
     state: Mutex<State>,
 }
@@ -93,6 +95,7 @@ impl Datapath {
             entries,
             devices: patterns(&options.devices),
             pod_devices: patterns(&options.pod_devices),
+            masquerade: Masquerade::of(&options.pods),
             state: Mutex::new(State {
                 loaded,
                 attached: BTreeSet::new(),
@@ -160,6 +163,11 @@ impl Datapath {
     fn bring_up_to_date(&self, node: &NodeState) {
         let mut troubles = self.attach_devices(&mut self.lock(), node);
         troubles.extend(write_node_addresses(&mut self.lock().loaded, node).err());
+        let outside =
+            node.links.values().filter(|link| self.is_wanted(link) && !is_named(&self.pod_devices, link));
+        let outside: Vec<u32> = outside.map(|link| link.index).collect();
+        let masqueraded = self.masquerade.write(self.lock().loaded.maps(), node, &outside);
+        troubles.extend(masqueraded.err().map(Into::into));
         // Asked without the lock: whoever looks at the datapath does not wait for the starter.
         let listeners = self.proxy.listeners().unwrap_or_default();
         let mut state = self.lock();

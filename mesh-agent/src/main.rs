@@ -23,6 +23,7 @@ mod events;
 mod fixture;
 mod health;
 mod logs;
+mod masquerade;
 mod objects;
 mod operator;
 mod pod_network;

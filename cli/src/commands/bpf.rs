@@ -38,6 +38,10 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
         BpfCommand::Counters(_) => ("counters", COUNTERS),
         BpfCommand::Looking(_) => ("looking", LOOKING),
         BpfCommand::Flows(_) => ("flows", FLOWS),
+        BpfCommand::Masquerade(_) => ("masquerade", MASQUERADE),
+        BpfCommand::Nets(_) => ("nets", NETS),
+        BpfCommand::Nat(_) => ("nat", NAT),
+        BpfCommand::Fragments(_) => ("fragments", FRAGMENTS),
         BpfCommand::Events(_) => ("events", EVENTS),
     };
     let rows = agent.ask(&format!("/v1/bpf/{map}")).await?;
@@ -81,6 +85,26 @@ const FLOWS: &[Column] = &[
     ("SOURCE", |row| address(row, "sourceAddress", "sourcePort")),
     ("DESTINATION", |row| address(row, "destinationAddress", "destinationPort")),
     ("STATE", |row| cell(&row["state"])),
+];
+const MASQUERADE: &[Column] = &[
+    ("INTERFACE", |row| cell(&row["interface"])),
+    ("IPV4", |row| cell(&row["ipv4"])),
+    ("IPV6", |row| cell(&row["ipv6"])),
+];
+const NETS: &[Column] = &[("RANGE", |row| cell(&row["range"])), ("FLAGS", |row| cell(&row["flags"]))];
+const NAT: &[Column] = &[
+    ("PROTOCOL", |row| cell(&row["protocol"])),
+    ("DIRECTION", |row| cell(&row["direction"])),
+    ("LOCAL", |row| address(row, "localAddress", "localPort")),
+    ("REMOTE", |row| address(row, "remoteAddress", "remotePort")),
+    ("TRANSLATED", |row| address(row, "translatedAddress", "translatedPort")),
+    ("STATE", |row| cell(&row["state"])),
+];
+const FRAGMENTS: &[Column] = &[
+    ("PROTOCOL", |row| cell(&row["protocol"])),
+    ("SOURCE", |row| address(row, "sourceAddress", "sourcePort")),
+    ("DESTINATION", |row| address(row, "destinationAddress", "destinationPort")),
+    ("IDENTIFICATION", |row| cell(&row["identification"])),
 ];
 const EVENTS: &[Column] = &[
     ("SINCE BOOT", |row| {

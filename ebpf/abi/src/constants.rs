@@ -20,6 +20,10 @@ macro_rules! for_each_constant {
             UPSTREAM_PORT_LOW upstream_port_low: u32 = $crate::constants::UPSTREAM_PORTS.0 as u32;
             /// Last source port of such sockets.
             UPSTREAM_PORT_HIGH upstream_port_high: u32 = $crate::constants::UPSTREAM_PORTS.1 as u32;
+            /// First port that masqueraded connections leave by.
+            MASQUERADE_PORT_LOW masquerade_port_low: u32 = $crate::constants::MASQUERADE_PORTS.0 as u32;
+            /// Last port of those.
+            MASQUERADE_PORT_HIGH masquerade_port_high: u32 = $crate::constants::MASQUERADE_PORTS.1 as u32;
             /// One event in so many is written to the events map; 0 is none.
             EVENT_SAMPLING event_sampling: u32 = 0;
             /// 1: leave the sockets of other namespaces (pods) alone.
@@ -37,3 +41,6 @@ pub const CLIENT_ADDRESS_MARK: u32 = 0x900;
 /// First and last source port of such sockets, as usual: outside of pods' `ip_local_port_range`, whose default
 /// begins at 32768.
 pub const UPSTREAM_PORTS: (u16, u16) = (20000, 32000);
+/// First and last port that masqueraded connections leave by, as usual: below the node ports of Services (30000) and
+/// below what the node's own processes choose (`ip_local_port_range`, from 32768).
+pub const MASQUERADE_PORTS: (u16, u16) = (1024, 29999);

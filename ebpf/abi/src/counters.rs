@@ -72,6 +72,12 @@ counters! {
     DroppedTcPortClash = 22 "dropped_tc_port_clash",
     /// connect() of the proxy refused: the pod whose address it keeps has a connection with the same two ends.
     RefusedConnectPortClash = 23 "refused_connect_port_clash",
+    /// Packet of a pod sent on with the node's address.
+    Masqueraded = 24 "masqueraded",
+    /// Answer to such a packet given back the pod's address.
+    Unmasqueraded = 25 "unmasqueraded",
+    /// Packet of a pod dropped: it cannot leave with the node's address.
+    DroppedMasquerade = 26 "dropped_masquerade",
 }
 
 const _: () = {

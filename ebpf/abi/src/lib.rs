@@ -14,6 +14,7 @@ pub mod direct_flow;
 pub mod events;
 pub mod lb;
 pub mod maps;
+pub mod nat;
 pub mod net;
 pub mod reasons;
 
@@ -23,5 +24,6 @@ pub use lb::{
     BackendState, BackendValue, Protocol, ProxyConfig, ReverseKey, ReverseValue, ServiceFlags, ServiceKey,
     ServiceValue, SlotKey,
 };
+pub use nat::{FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, Scratch, net_flags};
 pub use net::{Addr, Be16, Be32, Family};
 pub use reasons::DropReason;

@@ -58,6 +58,26 @@ macro_rules! for_each_map {
             /// back with their next packet.
             DIRECT_FLOWS = "mr_flows_v1": LruHash, $crate::DirectFlowKey => $crate::DirectFlowValue,
                 entries 16384, flags $crate::maps::NO_FLAGS;
+            /// By device, the node's addresses that pods' packets leave with. Written by the agent, read by the
+            /// packet programs of devices to the outside. A device that is not in it masquerades nothing.
+            MASQUERADE = "mr_masq_v1": Hash, u32 => $crate::MasqueradeValue,
+                entries 256, flags $crate::maps::NO_PREALLOC;
+            /// Ranges of addresses, see [`net_flags`]($crate::net_flags). Written by the agent, read by the packet
+            /// programs of devices to the outside.
+            NETS = "mr_nets_v1": LpmTrie, $crate::NetKey => u32,
+                entries 16384, flags $crate::maps::NO_PREALLOC;
+            /// Masqueraded connections, two entries each. Written and read by the packet programs of devices to the
+            /// outside. Full: those longest silent go; their next packet outwards makes them anew, by the same port
+            /// where it is still free.
+            NAT = "mr_nat_v1": LruHash, $crate::NatKey => $crate::NatValue,
+                entries 131072, flags $crate::maps::NO_FLAGS;
+            /// Ports of datagrams in fragments. Written and read by the same. Full: the oldest go, and what is left
+            /// of them is dropped.
+            FRAGMENTS = "mr_frags_v1": LruHash, $crate::FragmentKey => $crate::FragmentValue,
+                entries 8192, flags $crate::maps::NO_FLAGS;
+            /// Room to work in. Written and read by one program at a time.
+            SCRATCH = "mr_scratch_v1": PerCpuArray, u32 => $crate::Scratch,
+                entries 1, flags $crate::maps::NO_FLAGS;
             /// Sampled events, see [`events`]($crate::events); the size is in bytes. Full: the event is lost
             /// and counted.
             EVENTS = "mr_events_v1": RingBuf, () => (),

@@ -5,8 +5,16 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DropReason {
+    /// The packet could not be rewritten.
+    WriteFailed = 141,
     /// The service has no backend, or the backend of a slot is missing.
     NoBackend = 158,
+    /// Every port that a pod's connection could leave by is in use towards its destination.
+    NoNatPort = 167,
+    /// A pod's packet of a protocol that cannot be masqueraded.
+    NatUnsupported = 168,
+    /// A fragment whose first one was not seen.
+    NoFirstFragment = 175,
     /// A service of the proxy, and the proxy has no listener.
     NoListener = 178,
     /// The kernel refused to assign the packet to the socket.
@@ -17,12 +25,25 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: &[Self] = &[Self::NoBackend, Self::NoListener, Self::AssignFailed, Self::PortClash];
+    pub const ALL: &[Self] = &[
+        Self::WriteFailed,
+        Self::NoBackend,
+        Self::NoNatPort,
+        Self::NatUnsupported,
+        Self::NoFirstFragment,
+        Self::NoListener,
+        Self::AssignFailed,
+        Self::PortClash,
+    ];
 
     /// From the number in an event.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
+            141 => Some(Self::WriteFailed),
             158 => Some(Self::NoBackend),
+            167 => Some(Self::NoNatPort),
+            168 => Some(Self::NatUnsupported),
+            175 => Some(Self::NoFirstFragment),
             178 => Some(Self::NoListener),
             179 => Some(Self::AssignFailed),
             240 => Some(Self::PortClash),
@@ -33,6 +54,10 @@ impl DropReason {
     /// The text in dumps and metrics.
     pub const fn text(self) -> &'static str {
         match self {
+            Self::WriteFailed => "error writing to packet",
+            Self::NoNatPort => "no mapping for NAT masquerade",
+            Self::NatUnsupported => "unsupported protocol for NAT masquerade",
+            Self::NoFirstFragment => "first logical datagram fragment not found",
             Self::NoBackend => "service backend not found",
             Self::NoListener => "proxy listener not found",
             Self::AssignFailed => "socket assign failed",

@@ -1,5 +1,6 @@
 //! The loaded datapath.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io;
@@ -15,12 +16,12 @@ use nix::net::if_::if_nametoindex;
 use tracing::{debug, info};
 
 use crate::constants::Constants;
-use crate::device::{Device, DeviceKind};
+use crate::device::Device;
 use crate::error::LoadError;
 use crate::links;
 use crate::pins::{self, AttachmentPin, DevicePin, Pins, pin_error};
 use crate::plan::{DatapathPlan, DeviceAttachment, SocketHooks};
-use crate::programs::{SK_LOOKUP, SOCK_ADDR, TC, TC_EMPTY, for_device};
+use crate::programs::{SK_LOOKUP, SOCK_ADDR, TC, TC_EMPTY, directions, for_device};
 use crate::{filters, sys};
 
 /// What loading needs besides the plan.
@@ -104,19 +105,27 @@ impl Datapath {
         Ok(Some(Self { pins, attachment, maps, instructions: Vec::new() }))
     }
 
-    /// Attaches the packet program to a device's ingress, before other programs there; replaces it if it is
+    /// Attaches the packet programs of its kind to a device, before other programs there; replaces those that are
     /// attached already.
     ///
     /// # Errors
     /// [`LoadError::NoDevice`], or what the kernel says.
     pub fn attach(&mut self, device: &Device) -> Result<(), LoadError> {
         let index = index_of(device)?;
-        let wanted = DevicePin { attachment: self.attachment_pin(), kind: device.kind, index };
-        self.attach_pin(wanted, &device.name)?;
+        let wanted = directions(device.kind).iter().map(|direction| DevicePin {
+            attachment: self.attachment_pin(),
+            kind: device.kind,
+            direction: *direction,
+            index,
+        });
+        let wanted: Vec<DevicePin> = wanted.collect();
+        for pin in &wanted {
+            self.attach_pin(*pin, &device.name)?;
+        }
         // The same device attached another way: by an agent with another plan, or as another kind. Goes
         // after the new program has come.
         for other in self.pins.devices()? {
-            if other.index == index && other != wanted {
+            if other.index == index && !wanted.contains(&other) {
                 self.detach_pin(other)?;
             }
         }
@@ -143,20 +152,21 @@ impl Datapath {
     /// [`Datapath::forget_missing_devices`].
     pub fn attached_devices(&self) -> Result<Vec<u32>, LoadError> {
         let mut indices: Vec<_> = self.pins.devices()?.iter().map(|pin| pin.index).collect();
+        indices.sort_unstable();
         indices.dedup();
         Ok(indices)
     }
 
-    /// Removes the pins of devices that no longer exist in this network namespace; how many.
+    /// Removes the pins of devices that no longer exist in this network namespace; how many devices those were.
     pub fn forget_missing_devices(&mut self) -> Result<usize, LoadError> {
-        let mut forgotten = 0;
+        let mut forgotten = BTreeSet::new();
         for pin in self.pins.devices()? {
             if filters::name_of(pin.index).is_none() {
                 pins::remove(&self.pins.link(&pin.to_string()))?;
-                forgotten += 1;
+                forgotten.insert(pin.index);
             }
         }
-        Ok(forgotten)
+        Ok(forgotten.len())
     }
 
     /// Puts the proxy's listeners where the programs find them; see [`PinnedMaps::set_listeners`].
@@ -202,20 +212,22 @@ impl Datapath {
     }
 
     fn attach_pin(&self, pin: DevicePin, device: &str) -> Result<(), LoadError> {
-        let name = for_device(pin.kind);
+        let name = for_device(pin.kind, pin.direction);
         let path = self.pins.link(&pin.to_string());
-        let mut program = self.pinned_program(pin.kind)?;
+        let mut program = self.pinned_program(name)?;
         match pin.attachment {
             AttachmentPin::Link => {
                 let fd = program.fd().map_err(attach_error(name, device))?;
                 if links::update(&path, pin.index.into(), fd.as_fd())? {
                     return Ok(());
                 }
-                let link = filters::attach_tcx(&mut program, device).map_err(attach_error(name, device))?;
+                let link = filters::attach_tcx(&mut program, device, pin.direction)
+                    .map_err(attach_error(name, device))?;
                 links::pin(&path, link)
             }
             AttachmentPin::Filter => {
-                filters::attach_clsact(&mut program, device).map_err(attach_error(name, device))?;
+                filters::attach_clsact(&mut program, device, pin.direction)
+                    .map_err(attach_error(name, device))?;
                 // Stands for the filter, which cannot be pinned.
                 pins::replace(&path, |path| program.pin(path).map_err(Into::into))
             }
@@ -226,8 +238,8 @@ impl Datapath {
         detach_pin(&self.pins, pin)
     }
 
-    fn pinned_program(&self, kind: DeviceKind) -> Result<SchedClassifier, LoadError> {
-        let path = self.pins.program(for_device(kind));
+    fn pinned_program(&self, name: &str) -> Result<SchedClassifier, LoadError> {
+        let path = self.pins.program(name);
         SchedClassifier::from_pin(&path).map_err(|error| pin_error(&path, "opened")(io::Error::other(error)))
     }
 }
@@ -286,13 +298,17 @@ fn detach_pin(pins: &Pins, pin: DevicePin) -> Result<(), LoadError> {
     match pin.attachment {
         AttachmentPin::Link => links::remove(&path).map(drop),
         AttachmentPin::Filter => {
-            if let Some(device) = filters::name_of(pin.index) {
-                filters::detach_clsact(&device).map_err(|source| LoadError::Attach {
-                    program: for_device(pin.kind),
+            if let Some(device) = filters::name_of(pin.index)
+                && let Err(source) = filters::detach_clsact(&device, pin.direction)
+                // It may go meanwhile, and its filters with it.
+                && filters::name_of(pin.index).is_some()
+            {
+                return Err(LoadError::Attach {
+                    program: for_device(pin.kind, pin.direction),
                     action: "detached from",
-                    target: device.clone(),
+                    target: device,
                     source: source.into(),
-                })?;
+                });
             }
             pins::remove(&path).map(drop)
         }

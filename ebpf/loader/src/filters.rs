@@ -9,6 +9,8 @@ use aya::programs::tc::{
 use aya::programs::{Link, LinkOrder, ProgramError, SchedClassifier, TcAttachType};
 use nix::net::if_::if_indextoname;
 
+use crate::programs::Direction;
+
 /// Our filter's place: the first priority and one handle, so that it is found again for replacing.
 const PRIORITY: u16 = 1;
 const HANDLE: TcHandle = TcHandle::new(0, 1);
@@ -19,28 +21,33 @@ pub(crate) fn name_of(index: u32) -> Option<String> {
     if_indextoname(index).ok()?.into_string().ok().filter(|name| !name.is_empty())
 }
 
-/// A new link at the head of the device's ingress.
+/// A new link at the head of one direction of a device.
 pub(crate) fn attach_tcx(
     program: &mut SchedClassifier,
     device: &str,
+    direction: Direction,
 ) -> Result<FdLink, Box<dyn Error + Send + Sync>> {
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(device, TcAttachType::Ingress, options)?;
+    let id = program.attach_with_options(device, of(direction), options)?;
     Ok(program.take_link(id)?.try_into()?)
 }
 
 /// Adds our filter, or gives the one that is there a new program in one step.
-pub(crate) fn attach_clsact(program: &mut SchedClassifier, device: &str) -> Result<(), ProgramError> {
+pub(crate) fn attach_clsact(
+    program: &mut SchedClassifier,
+    device: &str,
+    direction: Direction,
+) -> Result<(), ProgramError> {
     match qdisc_add_clsact(device) {
         Ok(()) => {}
         // Already there, ours or another program's. Any other trouble shows when the filter is added.
         Err(_already_there) => {}
     }
     let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
-    let id = match program.attach_with_options(device, TcAttachType::Ingress, options) {
+    let id = match program.attach_with_options(device, of(direction), options) {
         Ok(id) => id,
         // Replacing works only if it failed because ours is there; if not, its own reason is the one to tell.
-        Err(error) => program.attach_to_link(existing(device)?).map_err(|_| error)?,
+        Err(error) => program.attach_to_link(existing(device, direction)?).map_err(|_| error)?,
     };
     // The filter shall outlive this handle.
     std::mem::forget(program.take_link(id)?);
@@ -48,11 +55,18 @@ pub(crate) fn attach_clsact(program: &mut SchedClassifier, device: &str) -> Resu
 }
 
 /// Removes our filter. The queueing discipline stays: others may use it.
-pub(crate) fn detach_clsact(device: &str) -> Result<(), ProgramError> {
-    existing(device)?.detach()
+pub(crate) fn detach_clsact(device: &str, direction: Direction) -> Result<(), ProgramError> {
+    existing(device, direction)?.detach()
 }
 
-fn existing(device: &str) -> Result<SchedClassifierLink, ProgramError> {
-    SchedClassifierLink::attached(device, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+const fn of(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+fn existing(device: &str, direction: Direction) -> Result<SchedClassifierLink, ProgramError> {
+    SchedClassifierLink::attached(device, of(direction), PRIORITY, HANDLE, None)
         .map_err(|error| ProgramError::TcError(TcError::IoError(error)))
 }

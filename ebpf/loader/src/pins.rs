@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::device::DeviceKind;
 use crate::error::LoadError;
+use crate::programs::Direction;
 
 /// The folders of one datapath.
 #[derive(Clone, Debug)]
@@ -118,6 +119,7 @@ pub(crate) enum AttachmentPin {
 pub(crate) struct DevicePin {
     pub(crate) attachment: AttachmentPin,
     pub(crate) kind: DeviceKind,
+    pub(crate) direction: Direction,
     pub(crate) index: u32,
 }
 
@@ -132,7 +134,12 @@ impl std::fmt::Display for DevicePin {
             DeviceKind::Ip => "l3",
             DeviceKind::Pod => "pod",
         };
-        write!(f, "{attachment}_{kind}_{}", self.index)
+        // Nothing for ingress: so the names were when there was no other.
+        let direction = match self.direction {
+            Direction::Ingress => "",
+            Direction::Egress => "out",
+        };
+        write!(f, "{attachment}_{kind}{direction}_{}", self.index)
     }
 }
 
@@ -144,14 +151,16 @@ impl DevicePin {
             "clsact" => AttachmentPin::Filter,
             _ => return None,
         };
-        let kind = match parts.next()? {
-            "l2" => DeviceKind::Ethernet,
-            "l3" => DeviceKind::Ip,
-            "pod" => DeviceKind::Pod,
+        let (kind, direction) = match parts.next()? {
+            "l2" => (DeviceKind::Ethernet, Direction::Ingress),
+            "l2out" => (DeviceKind::Ethernet, Direction::Egress),
+            "l3" => (DeviceKind::Ip, Direction::Ingress),
+            "l3out" => (DeviceKind::Ip, Direction::Egress),
+            "pod" => (DeviceKind::Pod, Direction::Ingress),
             _ => return None,
         };
         let index = parts.next()?.parse().ok()?;
-        parts.next().is_none().then_some(Self { attachment, kind, index })
+        parts.next().is_none().then_some(Self { attachment, kind, direction, index })
     }
 }
 

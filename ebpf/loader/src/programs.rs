@@ -5,8 +5,9 @@ use crate::device::DeviceKind;
 pub(crate) const SK_LOOKUP: &str = "mr_sk_lookup";
 pub(crate) const TC_EMPTY: &str = "mr_tc_empty";
 
-/// Programs at a device's ingress.
-pub(crate) const TC: &[&str] = &["mr_tc_ingress", "mr_tc_ingress_l3", "mr_tc_pod"];
+/// Programs at a device's ingress and egress.
+pub(crate) const TC: &[&str] =
+    &["mr_tc_ingress", "mr_tc_ingress_l3", "mr_tc_pod", "mr_tc_egress", "mr_tc_egress_l3"];
 
 /// Programs at the socket calls of a cgroup.
 pub(crate) const SOCK_ADDR: &[&str] = &[
@@ -20,10 +21,30 @@ pub(crate) const SOCK_ADDR: &[&str] = &[
     "mr_getpeername6",
 ];
 
-pub(crate) const fn for_device(kind: DeviceKind) -> &'static str {
+/// Which packets of a device a program sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Direction {
+    /// Those that come in.
+    Ingress,
+    /// Those that go out.
+    Egress,
+}
+
+/// Where programs go on a device of a kind. What pods are sent meets none: it was seen where it came in.
+pub(crate) const fn directions(kind: DeviceKind) -> &'static [Direction] {
     match kind {
-        DeviceKind::Ethernet => "mr_tc_ingress",
-        DeviceKind::Ip => "mr_tc_ingress_l3",
-        DeviceKind::Pod => "mr_tc_pod",
+        DeviceKind::Ethernet | DeviceKind::Ip => &[Direction::Ingress, Direction::Egress],
+        DeviceKind::Pod => &[Direction::Ingress],
+    }
+}
+
+/// The program for a place on a device.
+pub(crate) const fn for_device(kind: DeviceKind, direction: Direction) -> &'static str {
+    match (kind, direction) {
+        (DeviceKind::Ethernet, Direction::Ingress) => "mr_tc_ingress",
+        (DeviceKind::Ethernet, Direction::Egress) => "mr_tc_egress",
+        (DeviceKind::Ip, Direction::Ingress) => "mr_tc_ingress_l3",
+        (DeviceKind::Ip, Direction::Egress) => "mr_tc_egress_l3",
+        (DeviceKind::Pod, _) => "mr_tc_pod",
     }
 }

@@ -9,6 +9,8 @@ pub enum MapKind {
     Hash,
     /// Hash table that forgets the least recently used entry when full.
     LruHash,
+    /// Ranges by their prefixes, the longest match found.
+    LpmTrie,
     /// Array.
     Array,
     /// Array with a value for each processor.
@@ -25,6 +27,7 @@ impl MapKind {
         match kind {
             MapType::Hash => Some(Self::Hash),
             MapType::LruHash => Some(Self::LruHash),
+            MapType::LpmTrie => Some(Self::LpmTrie),
             MapType::Array => Some(Self::Array),
             MapType::PerCpuArray => Some(Self::PerCpuArray),
             MapType::SockMap => Some(Self::SockMap),

@@ -9,8 +9,9 @@ use mesh_ebpf_abi::events::{Event, EventError, decode};
 use mesh_ebpf_abi::lb::listener_index;
 use mesh_ebpf_abi::maps::MAX_PROXY_THREADS;
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, Family, ProxyConfig, ReverseKey,
-    ReverseValue, ServiceKey, ServiceValue, SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, Family, FragmentKey, FragmentValue,
+    MasqueradeValue, NatKey, NatValue, NetKey, ProxyConfig, ReverseKey, ReverseValue, ServiceKey,
+    ServiceValue, SlotKey,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -36,6 +37,10 @@ pub struct PinnedMaps {
     sock_reverse: HashTable<ReverseKey, ReverseValue>,
     direct_flows: HashTable<DirectFlowKey, DirectFlowValue>,
     node_addresses: HashTable<Addr, u32>,
+    masquerade: HashTable<u32, MasqueradeValue>,
+    nets: HashTable<NetKey, u32>,
+    nat: HashTable<NatKey, NatValue>,
+    fragments: HashTable<FragmentKey, FragmentValue>,
     /// Index to descriptor when written, to socket cookie when read.
     listeners: HashTable<u32, u64>,
     config: Array<MapData, Plain<ProxyConfig>>,
@@ -60,6 +65,10 @@ impl PinnedMaps {
             sock_reverse: HashTable::open(pin_root, names::SOCK_REVERSE)?,
             direct_flows: HashTable::open(pin_root, names::DIRECT_FLOWS)?,
             node_addresses: HashTable::open(pin_root, names::NODE_ADDRS)?,
+            masquerade: HashTable::open(pin_root, names::MASQUERADE)?,
+            nets: HashTable::open(pin_root, names::NETS)?,
+            nat: HashTable::open(pin_root, names::NAT)?,
+            fragments: HashTable::open(pin_root, names::FRAGMENTS)?,
             listeners: HashTable::open(pin_root, names::LISTENERS)?,
             config: open(pin_root, names::CONFIG)?,
             counters: open(pin_root, names::COUNTERS)?,
@@ -127,6 +136,26 @@ impl PinnedMaps {
             }
         }
         Ok(found)
+    }
+
+    /// By device, the node's addresses that pods' packets leave with.
+    pub fn masquerade(&mut self) -> &mut dyn MapTable<u32, MasqueradeValue> {
+        &mut self.masquerade
+    }
+
+    /// What ranges of addresses are.
+    pub fn nets(&mut self) -> &mut dyn MapTable<NetKey, u32> {
+        &mut self.nets
+    }
+
+    /// Masqueraded connections; written by the programs.
+    pub fn nat(&mut self) -> &mut dyn MapTable<NatKey, NatValue> {
+        &mut self.nat
+    }
+
+    /// Ports of datagrams in fragments; written by the programs.
+    pub fn fragments(&mut self) -> &mut dyn MapTable<FragmentKey, FragmentValue> {
+        &mut self.fragments
     }
 
     /// By processor, whether its packet program looks for a socket at this moment.

@@ -1,6 +1,6 @@
 //! The programs that run in the kernel: shells around `mesh-ebpf-logic`.
 //!
-//! In: packets at a device's ingress ([`tc`]), lookups of listeners ([`sk_lookup`]), socket calls
+//! In: packets at a device's ingress ([`tc`]) and egress ([`nat`]), lookups of listeners ([`sk_lookup`]), socket calls
 //! ([`sock_addr`]). Out: verdicts, packets assigned to the proxy's sockets, rewritten addresses, counts and
 //! events. Each program reads its context, asks the logic, carries the verdict out and counts it, once.
 #![no_std]
@@ -9,8 +9,10 @@
 mod constants;
 mod events;
 mod maps;
+mod nat;
 mod sk_lookup;
 mod sock_addr;
+mod sockets;
 mod tc;
 
 /// Several helpers (socket lookup and assignment among them) are for GPL-compatible programs only.

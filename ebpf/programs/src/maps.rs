@@ -4,16 +4,18 @@ use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use aya_ebpf::bindings::{bpf_map_def, bpf_map_type, bpf_sock};
+use aya_ebpf::bindings::{BPF_NOEXIST, bpf_map_def, bpf_map_type, bpf_sock};
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_map_lookup_elem};
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, ServiceKey, ServiceValue, SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, Family, FragmentKey, FragmentValue,
+    MasqueradeValue, NatKey, NatValue, Scratch, ServiceKey, ServiceValue, SlotKey,
 };
-use mesh_ebpf_logic::{BorrowedPorts, DatapathMaps, DirectFlows};
+use mesh_ebpf_logic::{BorrowedPorts, DatapathMaps, DirectFlows, NatMaps, NatPorts, NatWork};
 
-use crate::constants::{upstream_port_high, upstream_port_low};
+use crate::constants::{masquerade_port_high, masquerade_port_low, upstream_port_high, upstream_port_low};
 
 macro_rules! define {
     ($($(#[$doc:meta])* $id:ident = $name:tt: $kind:ident, $key:ty => $value:ty,
@@ -32,6 +34,13 @@ macro_rules! define_one {
         $(#[$doc])*
         #[map(name = $name)]
         pub(crate) static $id: LruHashMap<$key, $value> = LruHashMap::pinned($max, $flags);
+    };
+    (LpmTrie $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
+        $(#[$doc])*
+        #[map(name = $name)]
+        pub(crate) static $id: LpmTrie<Addr, $value> = LpmTrie::pinned($max, $flags);
+
+        const _: () = assert!(size_of::<$key>() == size_of::<Key<Addr>>());
     };
     (Array $id:ident $name:tt [$key:ty] [$value:ty] [$max:expr] [$flags:expr] $(#[$doc:meta])*) => {
         $(#[$doc])*
@@ -148,6 +157,78 @@ impl DirectFlows for KernelMaps {
         // SAFETY: the helper has no preconditions.
         unsafe { bpf_ktime_get_ns() }
     }
+}
+
+impl NatMaps for KernelMaps {
+    #[inline(always)]
+    fn masquerade(&self, device: u32, family: Family) -> Option<Addr> {
+        // SAFETY: as in `service`.
+        let device = unsafe { MASQUERADE.get(&device) }?;
+        let address = match family {
+            Family::V4 => device.v4,
+            Family::V6 => device.v6,
+        };
+        (address != MasqueradeValue::UNSET).then_some(address)
+    }
+
+    #[inline(always)]
+    fn net_flags(&self, address: &Addr) -> u32 {
+        NETS.get(&Key::new(128, *address)).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn entry(&self, key: &NatKey) -> Option<NatValue> {
+        // SAFETY: a torn read could mix two moments of one connection, of which only state and time differ.
+        unsafe { NAT.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_entry(&self, key: &NatKey, value: NatValue) {
+        // Without memory for it the connection is made anew by its next packet.
+        let _ = NAT.insert(key, value, 0);
+    }
+
+    #[inline(always)]
+    fn add_entry(&self, key: &NatKey, value: NatValue) -> bool {
+        NAT.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        // SAFETY: four bytes are read at once.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_fragment(&self, key: &FragmentKey, value: FragmentValue) {
+        let _ = FRAGMENTS.insert(key, value, 0);
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        // SAFETY: the helper has no preconditions.
+        (unsafe { bpf_ktime_get_ns() } >> 30) as u32
+    }
+}
+
+/// This processor's place to work on a packet's translation, emptied.
+#[inline(always)]
+pub(crate) fn nat_work() -> Option<&'static mut NatWork> {
+    const _: () = assert!(size_of::<NatWork>() <= size_of::<Scratch>() && align_of::<NatWork>() <= 8);
+    let place = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: the map gave a valid pointer to enough bytes, aligned as map values are. They are this processor's own,
+    // and packet programs, which run with soft interrupts off, do not interrupt each other.
+    unsafe {
+        let work: *mut NatWork = place.cast();
+        work.write(NatWork::EMPTY);
+        Some(&mut *work)
+    }
+}
+
+/// Ports that masqueraded connections leave by.
+#[inline(always)]
+pub(crate) fn masquerade_ports() -> NatPorts {
+    NatPorts { low: masquerade_port_low(), high: masquerade_port_high() }
 }
 
 /// Source ports of the proxy's connections that keep a pod's address.

@@ -7,12 +7,8 @@
 
 use core::ptr::NonNull;
 
-use aya_ebpf::bindings::{
-    BPF_F_CURRENT_NETNS, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock, bpf_sock_tuple,
-    bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
-    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
-};
-use aya_ebpf::helpers::generated::{bpf_sk_assign, bpf_sk_release, bpf_skb_load_bytes, bpf_skc_lookup_tcp};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_sock};
+use aya_ebpf::helpers::generated::{bpf_sk_assign, bpf_sk_release, bpf_skb_load_bytes};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use mesh_ebpf_abi::{Counter, DropReason, Family};
@@ -23,24 +19,26 @@ use mesh_ebpf_logic::{
 
 use crate::constants::{proxy_mark, proxy_mark_mask};
 use crate::events::emit;
-use crate::maps::{KernelMaps, LISTENERS, borrowed_ports, count, set_looking};
+use crate::maps::{KernelMaps, LISTENERS, borrowed_ports, count};
+use crate::nat;
+use crate::sockets::look_up_tcp;
 
 /// Ingress of devices whose packets have an Ethernet header: uplinks, VXLAN.
 #[classifier]
 pub fn mr_tc_ingress(ctx: TcContext) -> i32 {
-    ingress(&ctx, LinkLayer::Ethernet, Sender::Anyone)
+    from_outside(&ctx, true)
 }
 
 /// Ingress of the host's side of a pod's veth: what the pod sends.
 #[classifier]
 pub fn mr_tc_pod(ctx: TcContext) -> i32 {
-    ingress(&ctx, LinkLayer::Ethernet, Sender::Pod)
+    redirect(&ctx, LinkLayer::Ethernet, Sender::Pod)
 }
 
 /// Ingress of devices without one: TUN, IP tunnels.
 #[classifier]
 pub fn mr_tc_ingress_l3(ctx: TcContext) -> i32 {
-    ingress(&ctx, LinkLayer::None, Sender::Anyone)
+    from_outside(&ctx, false)
 }
 
 /// Does nothing; what attaching costs by itself is measured with it.
@@ -57,8 +55,24 @@ enum Sender {
     Anyone,
 }
 
+/// First to the pod that a packet answers, then to the proxy, if it is for it.
 #[inline(always)]
-fn ingress(ctx: &TcContext, link: LinkLayer, sender: Sender) -> i32 {
+fn from_outside(ctx: &TcContext, has_ethernet: bool) -> i32 {
+    match nat::ingress(ctx.skb.skb, has_ethernet) {
+        TC_ACT_UNSPEC => redirect_from_outside(ctx.skb.skb, has_ethernet),
+        verdict => verdict,
+    }
+}
+
+/// A function of its own in the kernel too: its stack and that of [`nat::ingress`] are not needed at the same time.
+#[inline(never)]
+fn redirect_from_outside(skb: *mut __sk_buff, has_ethernet: bool) -> i32 {
+    let link = if has_ethernet { LinkLayer::Ethernet } else { LinkLayer::None };
+    redirect(&TcContext::new(skb), link, Sender::Anyone)
+}
+
+#[inline(always)]
+fn redirect(ctx: &TcContext, link: LinkLayer, sender: Sender) -> i32 {
     let packet = match parse_tcp(&Skb(ctx), link) {
         Ok(packet) => packet,
         Err(why) => {
@@ -146,7 +160,7 @@ fn assign(ctx: &TcContext, socket: NonNull<bpf_sock>, tuple: &FourTuple, counter
 /// The socket whose two ends are the packet's, if it wants packets; the caller has to release it.
 #[inline(always)]
 fn connected_socket(ctx: &TcContext, tuple: &FourTuple, family: Family) -> Option<NonNull<bpf_sock>> {
-    let socket = look_up(ctx, tuple, family)?;
+    let socket = look_up_tcp(ctx, tuple, family)?;
     if takes_packets(state(socket)) {
         Some(socket)
     } else {
@@ -159,49 +173,12 @@ fn connected_socket(ctx: &TcContext, tuple: &FourTuple, family: Family) -> Optio
 /// pod's own answers pass it by.
 #[inline(always)]
 fn is_of_the_proxy(ctx: &TcContext, tuple: &FourTuple, family: Family) -> bool {
-    let Some(socket) = look_up(ctx, tuple, family) else {
+    let Some(socket) = look_up_tcp(ctx, tuple, family) else {
         return false;
     };
     let state = state(socket);
     release(socket);
     holds_ends(state)
-}
-
-/// Any socket for the two ends; the caller has to release it.
-#[inline(always)]
-fn look_up(ctx: &TcContext, tuple: &FourTuple, family: Family) -> Option<NonNull<bpf_sock>> {
-    let (source, destination) = (tuple.source.words(), tuple.destination.words());
-    let (sport, dport) = (tuple.source_port.to_network(), tuple.destination_port.to_network());
-    let mut ends = match family {
-        Family::V4 => bpf_sock_tuple__bindgen_ty_1 {
-            ipv4: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-                saddr: source[3],
-                daddr: destination[3],
-                sport,
-                dport,
-            },
-        },
-        Family::V6 => bpf_sock_tuple__bindgen_ty_1 {
-            ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-                saddr: source,
-                daddr: destination,
-                sport,
-                dport,
-            },
-        },
-    };
-    let size = match family {
-        Family::V4 => size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>(),
-        Family::V6 => size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>(),
-    };
-    let ends: *mut bpf_sock_tuple = (&raw mut ends).cast();
-    // The device's own network namespace: the node's, for the host's side of a pod's veth.
-    let netns = BPF_F_CURRENT_NETNS as i64 as u64;
-    set_looking(true);
-    // SAFETY: the tuple is filled for the size given, which tells the helper the family.
-    let socket = unsafe { bpf_skc_lookup_tcp(ctx.skb.skb.cast(), ends, size as u32, netns, 0) };
-    set_looking(false);
-    NonNull::new(socket)
 }
 
 #[inline(always)]
@@ -217,12 +194,12 @@ fn release(socket: NonNull<bpf_sock>) {
 }
 
 #[inline(always)]
-fn ifindex(ctx: &TcContext) -> u32 {
+pub(crate) fn ifindex(ctx: &TcContext) -> u32 {
     // SAFETY: the context is valid as long as the program runs.
     unsafe { (*ctx.skb.skb).ifindex }
 }
 
-struct Skb<'a>(&'a TcContext);
+pub(crate) struct Skb<'a>(pub(crate) &'a TcContext);
 
 impl PacketBytes for Skb<'_> {
     #[inline(always)]

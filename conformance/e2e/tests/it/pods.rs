@@ -10,6 +10,7 @@ use mesh_conformance::Stack;
 use mesh_testkit::echo::Echo;
 use mesh_testkit::http::{Connection, Speak};
 use mesh_testkit::namespace::Namespace;
+use mesh_testkit::topology::{CLIENT_V4, CLIENT_V6, NODE_V4, NODE_V6};
 use mesh_testkit::wait;
 use serde_json::{Value, json};
 
@@ -115,6 +116,26 @@ fn kernel_pods_that_the_plugin_adds_reach_each_other_the_node_and_services() {
     let seen = seen.unwrap_or_else(|error| panic!("{error:#}\n{}", stack.log("agent.log")));
     assert!(!seen["headers"]["x-mesh"].is_null(), "it passed the proxy by: {seen}");
     assert_eq!(seen["client"], json!(from[0]), "{seen}");
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_pods_talk_to_the_outside_with_the_nodes_address() {
+    let test = "kernel_pods_talk_to_the_outside_with_the_nodes_address";
+    let Some(world) = with_ranges(test) else { return };
+    let stack = &world.stack;
+    let asker = Pod::new(stack, "asker");
+    asker.add(stack).expect("a network");
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9000));
+    let _outside = Echo::start("outside", stack.topology.client.listen(everywhere).expect("a port"));
+    let ends: [(IpAddr, IpAddr); 2] =
+        [(CLIENT_V4.into(), NODE_V4.into()), (CLIENT_V6.into(), NODE_V6.into())];
+    for (at, node) in ends {
+        let seen = ask(&asker.namespace, SocketAddr::new(at, 9000), "outside").expect("the outside answers");
+        assert_eq!(seen["client"], json!(node), "{seen}");
+    }
+    let counters = stack.counters().expect("an agent");
+    assert!(counters["masqueraded"] > 0 && counters["unmasqueraded"] > 0, "{counters:?}");
 }
 
 #[test]

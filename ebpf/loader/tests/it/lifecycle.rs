@@ -97,7 +97,7 @@ fn kernel_clsact_serves_where_tcx_is_not_wanted() {
 
         node.datapath().attach(&device).unwrap();
         drop(node.datapath.take());
-        assert_eq!(cleanup(&node.pin_root()).unwrap().links, 10);
+        assert_eq!(cleanup(&node.pin_root()).unwrap().links, 11);
         client.run(dial).expect_err("cleaned up");
     });
 }
@@ -173,7 +173,7 @@ fn kernel_cleanup_takes_everything_out_and_nothing_else() {
         drop(node.datapath.take());
 
         let removed = cleanup(&node.pin_root()).unwrap();
-        assert_eq!(removed, Removed { links: 10, programs: 4, maps: layouts().len() });
+        assert_eq!(removed, Removed { links: 11, programs: 6, maps: layouts().len() });
         assert!(!node.pin_root().exists());
         assert!(other.exists());
         assert!(programs_on_device().is_empty());

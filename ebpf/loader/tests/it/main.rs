@@ -9,6 +9,7 @@ mod events;
 mod harness;
 mod ledger;
 mod lifecycle;
+mod masquerade;
 mod packet;
 mod packets;
 mod port_clash;

@@ -1,0 +1,378 @@
+//! Masquerading: packets of pods leave a device with the node's address, and their answers come back.
+//!
+//! Two entries a connection: [`NatKey::LEAVING`], from the pod's end to the node's, and [`NatKey::COMING`], the other
+//! way, which says who has the node's port towards that destination. Ports come from a range that the node's own
+//! processes do not choose from, and a socket of the node that has one all the same keeps it. A port is free again
+//! when its connection was ended, or was not heard of, for as long as its state allows (RFC 5382, RFC 4787). The first
+//! port that is tried follows from the connection's ends: a connection that was forgotten gets the same one again.
+//!
+//! What outside opens towards a pod by its own address is noted ([`coming`]), so that the pod's answers keep it.
+
+use mesh_ebpf_abi::{
+    Addr, Be16, DropReason, Family, FragmentKey, FragmentValue, NatKey, NatValue, net_flags,
+};
+
+use crate::flow::{FourTuple, flow_hash, number_hash, pick};
+use crate::parse::TcpFlags;
+use crate::transport::{Payload, Transport, protocol};
+
+/// The masquerading maps, and the clock their values go by. One map operation a call.
+pub trait NatMaps {
+    /// The node's address of a family on a device; none where pods' packets leave as they are.
+    fn masquerade(&self, device: u32, family: Family) -> Option<Addr>;
+    /// What the longest range that holds an address is; 0 for none.
+    fn net_flags(&self, address: &Addr) -> u32;
+    /// An entry.
+    fn entry(&self, key: &NatKey) -> Option<NatValue>;
+    /// Writes an entry, in the place of one that is there.
+    fn set_entry(&self, key: &NatKey, value: NatValue);
+    /// Writes an entry where there is none; false if there is one.
+    fn add_entry(&self, key: &NatKey, value: NatValue) -> bool;
+    /// Ports of a datagram in fragments.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
+    /// Notes them.
+    fn set_fragment(&self, key: &FragmentKey, value: FragmentValue);
+    /// Units of 2^30 ns, about a second, of a clock that never goes back.
+    fn now(&self) -> u32;
+}
+
+/// First and last port that connections leave by, in host order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatPorts {
+    /// First.
+    pub low: u32,
+    /// Last.
+    pub high: u32,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// It stays as it is.
+    Pass,
+    /// Our end becomes this.
+    Translate(Translation),
+    /// It must not go on as it is, and cannot otherwise.
+    Drop(DropReason),
+}
+
+/// What our end of a packet becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// Address.
+    pub address: Addr,
+    /// Port, or the identifier of an echo.
+    pub port: Be16,
+}
+
+/// A packet and the keys of its entries. In a place of its own, because a BPF program's stack has 512 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct NatWork {
+    /// The packet.
+    pub packet: Transport,
+    /// The packet that it quotes, if it is an ICMP error; else of no meaning.
+    pub quoted: Transport,
+    /// Whether it quotes one.
+    pub is_quoting: bool,
+    leaving: NatKey,
+    coming: NatKey,
+}
+
+impl NatWork {
+    /// Nothing yet.
+    pub const EMPTY: Self = Self {
+        packet: Transport::EMPTY,
+        quoted: Transport::EMPTY,
+        is_quoting: false,
+        leaving: NO_KEY,
+        coming: NO_KEY,
+    };
+}
+
+const NO_KEY: NatKey = NatKey {
+    remote: Addr::v6([0; 4]),
+    local: Addr::v6([0; 4]),
+    remote_port: Be16::new(0),
+    local_port: Be16::new(0),
+    protocol: 0,
+    direction: 0,
+    padding: [0; 2],
+};
+
+/// Ports that are tried for a new connection before it is given up; its next packet tries others. Each costs the
+/// verifier some sixteen thousand instructions.
+const TRIES: u32 = 8;
+
+/// An entry is written anew at most once in so many units, when nothing but time has changed.
+const REFRESH: u32 = 8;
+
+/// Units that an entry keeps its port after it was last heard of.
+#[inline(always)]
+const fn lifetime(state: u8, protocol: u8) -> u32 {
+    match (state, protocol) {
+        (NatValue::CLOSING, _) => 64,
+        (NatValue::OPEN, protocol::TCP) => 21600,
+        (NatValue::OPEN, _) => 120,
+        _ => 60,
+    }
+}
+
+/// A packet that leaves by a device. `is_of_node` tells whether a socket of the node would get the packets of an entry;
+/// it is asked for new connections alone.
+///
+/// Four lookups for the packets of a known connection, and two writes every [`REFRESH`] units.
+#[inline(always)]
+pub fn leaving<M: NatMaps>(
+    work: &mut NatWork,
+    device: u32,
+    ports: NatPorts,
+    maps: &M,
+    is_of_node: impl Fn(&NatKey) -> bool,
+) -> Nat {
+    let Some(address) = maps.masquerade(device, work.packet.family) else { return Nat::Pass };
+    if maps.net_flags(&work.packet.tuple.source) & net_flags::POD == 0
+        || maps.net_flags(&work.packet.tuple.destination) & (net_flags::POD | net_flags::NATIVE) != 0
+    {
+        return Nat::Pass;
+    }
+    match work.packet.payload {
+        Payload::Ports | Payload::Echo | Payload::Fragment => {}
+        // About a packet that came for the pod: its ends are those of an answer.
+        Payload::Error(_) if work.is_quoting => {
+            set_leaving(&mut work.leaving, &work.quoted.tuple.reversed(), work.quoted.protocol);
+            return match maps.entry(&work.leaving) {
+                Some(value) => Nat::Translate(translation(&value)),
+                None => Nat::Drop(DropReason::NatUnsupported),
+            };
+        }
+        // Whoever asked a pod by its own address is answered by it.
+        Payload::EchoReply => return Nat::Pass,
+        Payload::Error(_) | Payload::Other => return Nat::Drop(DropReason::NatUnsupported),
+    }
+    if !fill_ports(&mut work.packet, maps) {
+        return Nat::Drop(DropReason::NoFirstFragment);
+    }
+    set_leaving(&mut work.leaving, &work.packet.tuple, work.packet.protocol);
+    let now = maps.now();
+    if let Some(value) = maps.entry(&work.leaving) {
+        if value.address == work.packet.tuple.source {
+            // Opened from outside: the pod answers.
+            return Nat::Pass;
+        }
+        if !is_news(&value, work.packet.flags, now) || keep(work, value, now, maps) {
+            return Nat::Translate(translation(&value));
+        }
+    }
+    choose(work, address, ports, now, maps, is_of_node)
+}
+
+/// A packet that comes by a device.
+///
+/// One lookup for packets to the node's ports outside of the range, two for answers.
+#[inline(always)]
+pub fn coming<M: NatMaps>(work: &mut NatWork, device: u32, ports: NatPorts, maps: &M) -> Nat {
+    let Some(address) = maps.masquerade(device, work.packet.family) else { return Nat::Pass };
+    if work.packet.tuple.destination != address {
+        note(work, maps);
+        return Nat::Pass;
+    }
+    match work.packet.payload {
+        Payload::Ports | Payload::EchoReply | Payload::Fragment => {
+            if !fill_ports(&mut work.packet, maps) {
+                return Nat::Pass;
+            }
+            set_coming(&mut work.coming, &work.packet.tuple, work.packet.protocol);
+        }
+        Payload::Error(_) if work.is_quoting => {
+            set_coming(&mut work.coming, &work.quoted.tuple.reversed(), work.quoted.protocol);
+        }
+        _ => return Nat::Pass,
+    }
+    let port = u32::from(work.coming.local_port.get());
+    if port < ports.low || ports.high < port {
+        return Nat::Pass;
+    }
+    let Some(value) = maps.entry(&work.coming) else { return Nat::Pass };
+    let now = maps.now();
+    let state = match value.state {
+        _ if work.packet.flags.0 & (TcpFlags::FIN | TcpFlags::RST) != 0 => NatValue::CLOSING,
+        NatValue::OPENING if !work.is_quoting => NatValue::OPEN,
+        state => state,
+    };
+    if state != value.state || now.wrapping_sub(value.seen) >= REFRESH {
+        maps.set_entry(&work.coming, NatValue { state, seen: now, ..value });
+    }
+    Nat::Translate(translation(&value))
+}
+
+/// Gives a fragment the ports of its first one, and notes those of a first. False: they are not known.
+#[inline(always)]
+fn fill_ports<M: NatMaps>(packet: &mut Transport, maps: &M) -> bool {
+    let Some(identification) = packet.fragment else { return true };
+    let key = FragmentKey {
+        source: packet.tuple.source,
+        destination: packet.tuple.destination,
+        identification,
+        protocol: packet.protocol,
+        padding: [0; 3],
+    };
+    if !matches!(packet.payload, Payload::Fragment) {
+        let FourTuple { source_port, destination_port, .. } = packet.tuple;
+        maps.set_fragment(&key, FragmentValue { source_port, destination_port });
+        return true;
+    }
+    let Some(FragmentValue { source_port, destination_port }) = maps.fragment(&key) else { return false };
+    packet.tuple.source_port = source_port;
+    packet.tuple.destination_port = destination_port;
+    true
+}
+
+/// Whether a packet that leaves changes what is known of its connection.
+#[inline(always)]
+const fn is_news(value: &NatValue, flags: TcpFlags, now: u32) -> bool {
+    now.wrapping_sub(value.seen) >= REFRESH || flags.0 & (TcpFlags::FIN | TcpFlags::RST | TcpFlags::SYN) != 0
+}
+
+/// Keeps a known connection's port for it; false if another has it by now.
+#[inline(always)]
+fn keep<M: NatMaps>(work: &mut NatWork, value: NatValue, now: u32, maps: &M) -> bool {
+    set_answer(work, value.address);
+    work.coming.local_port = value.port;
+    let flags = work.packet.flags;
+    let owner = maps.entry(&work.coming);
+    let state = match &owner {
+        Some(owner) if !is_owner(owner, &work.packet) => return false,
+        Some(owner) => owner.state,
+        None => NatValue::OPEN,
+    };
+    let state = match state {
+        _ if flags.0 & (TcpFlags::FIN | TcpFlags::RST) != 0 => NatValue::CLOSING,
+        // The pod uses its port again.
+        NatValue::CLOSING if flags.open() => NatValue::OPENING,
+        state => state,
+    };
+    let own = entry(work.packet.tuple.source, work.packet.tuple.source_port, state, now);
+    if owner.is_some() {
+        maps.set_entry(&work.coming, own);
+    } else if !maps.add_entry(&work.coming, own) {
+        return false;
+    }
+    maps.set_entry(&work.leaving, NatValue { seen: now, ..value });
+    true
+}
+
+/// Finds a port for a new connection and writes both entries.
+#[inline(always)]
+fn choose<M: NatMaps>(
+    work: &mut NatWork,
+    address: Addr,
+    ports: NatPorts,
+    now: u32,
+    maps: &M,
+    is_of_node: impl Fn(&NatKey) -> bool,
+) -> Nat {
+    let mut hash = flow_hash(&work.packet.tuple);
+    let count = ports.high.wrapping_sub(ports.low).wrapping_add(1);
+    set_answer(work, address);
+    let mut tried = 0;
+    while tried < TRIES {
+        let port = Be16::new((ports.low + pick(hash, count)) as u16);
+        // Another way for each moment, so that what failed now may succeed in a second.
+        hash = number_hash((u64::from(hash) << 32 | u64::from(now)).wrapping_add(u64::from(tried)));
+        tried += 1;
+        work.coming.local_port = port;
+        let is_taken = match maps.entry(&work.coming) {
+            Some(owner) => {
+                let silent = now.wrapping_sub(owner.seen);
+                if !is_owner(&owner, &work.packet) && silent < lifetime(owner.state, work.packet.protocol) {
+                    continue;
+                }
+                true
+            }
+            None => false,
+        };
+        if is_of_node(&work.coming) {
+            continue;
+        }
+        let own = entry(work.packet.tuple.source, work.packet.tuple.source_port, NatValue::OPENING, now);
+        if is_taken {
+            maps.set_entry(&work.coming, own);
+        } else if !maps.add_entry(&work.coming, own) {
+            // Another processor has taken it meanwhile.
+            continue;
+        }
+        maps.set_entry(&work.leaving, entry(address, port, NatValue::OPENING, now));
+        return Nat::Translate(Translation { address, port });
+    }
+    Nat::Drop(DropReason::NoNatPort)
+}
+
+/// Notes what outside opens towards a pod by its own address: the pod's answers keep theirs.
+#[inline(always)]
+fn note<M: NatMaps>(work: &mut NatWork, maps: &M) {
+    let opens = match (work.packet.payload, work.packet.protocol) {
+        (Payload::Ports, protocol::TCP) => work.packet.flags.open(),
+        (Payload::Ports, _) => true,
+        _ => false,
+    };
+    if !opens
+        || maps.net_flags(&work.packet.tuple.destination) & net_flags::POD == 0
+        || maps.net_flags(&work.packet.tuple.source) & (net_flags::POD | net_flags::NATIVE) != 0
+    {
+        return;
+    }
+    set_leaving(&mut work.leaving, &work.packet.tuple.reversed(), work.packet.protocol);
+    let own = entry(work.leaving.local, work.leaving.local_port, NatValue::OPEN, maps.now());
+    maps.add_entry(&work.leaving, own);
+}
+
+/// Whether an entry of packets that come is of the connection that this packet leaves by.
+#[inline(always)]
+fn is_owner(owner: &NatValue, packet: &Transport) -> bool {
+    owner.address == packet.tuple.source && owner.port == packet.tuple.source_port
+}
+
+#[inline(always)]
+const fn translation(value: &NatValue) -> Translation {
+    Translation { address: value.address, port: value.port }
+}
+
+#[inline(always)]
+const fn entry(address: Addr, port: Be16, state: u8, seen: u32) -> NatValue {
+    NatValue { address, port, state, padding: 0, seen }
+}
+
+/// The entry of packets that leave; a tuple as the pod's packets have it.
+#[inline(always)]
+fn set_leaving(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
+    key.remote = tuple.destination;
+    key.local = tuple.source;
+    key.remote_port = tuple.destination_port;
+    key.local_port = tuple.source_port;
+    key.protocol = protocol;
+    key.direction = NatKey::LEAVING;
+}
+
+/// The entry of packets that come; a tuple as they have it.
+#[inline(always)]
+fn set_coming(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
+    key.remote = tuple.source;
+    key.local = tuple.destination;
+    key.remote_port = tuple.source_port;
+    key.local_port = tuple.destination_port;
+    key.protocol = protocol;
+    key.direction = NatKey::COMING;
+}
+
+/// The entry of the answers to a packet that leaves with this address, all but the port.
+#[inline(always)]
+fn set_answer(work: &mut NatWork, address: Addr) {
+    work.coming.remote = work.packet.tuple.destination;
+    work.coming.local = address;
+    work.coming.remote_port = work.packet.tuple.destination_port;
+    work.coming.protocol = work.packet.protocol;
+    work.coming.direction = NatKey::COMING;
+}
+
+#[cfg(test)]
+mod tests;
