@@ -113,11 +113,12 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         events: EventLog::default(),
     });
     tell_start(&view);
-    let _api = api::serve(&run_dir.join("agent.sock"), view.clone())?;
+    // Before the agent's own socket: whoever sees that answer finds the pods' network served.
     let _cni = match pods {
         Some(pods) => Some(cni::serve(&run_dir.join(mesh_cni_wire::SOCKET), pods, view.clone())?),
         None => None,
     };
+    let _api = api::serve(&run_dir.join("agent.sock"), view.clone())?;
     if let Some(datapath) = &datapath {
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
     }
