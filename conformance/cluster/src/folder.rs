@@ -4,8 +4,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
+use mesh_testkit::wait;
 use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,10 @@ use crate::spec::{Spec, node_name};
 
 /// Where clusters live. On disk: containers' layers lie on it.
 const BASE: &str = "/var/lib/millrace-cluster";
+
+/// What a starter that was killed has just begun holds its lock until it has become another program: for
+/// milliseconds, on a busy machine more.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Folders of a node that stand in for the machine's own, and where.
 pub(crate) const STANDINS: &[(&str, &str)] = &[
@@ -62,14 +68,12 @@ impl Folder {
     /// Somebody else does at this moment, or this is not root.
     pub(crate) fn lock() -> anyhow::Result<Flock<File>> {
         private_folder(Path::new(BASE))?;
-        let folder = File::open(BASE).with_context(|| format!("cannot open {BASE}"))?;
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(lock),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
-                bail!("a cluster is being made or removed at this moment: wait until that has ended")
-            }
-            Err((_, error)) => Err(error).with_context(|| format!("cannot lock {BASE}")),
-        }
+        wait::until("taking the lock of all clusters", LOCK_WITHIN, || {
+            let folder = File::open(BASE).with_context(|| format!("cannot open {BASE}"))?;
+            Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+                anyhow!("{BASE} is locked ({error}): somebody else makes or removes a cluster; wait until that has ended")
+            })
+        })
     }
 
     /// Makes it, with what lies in it.
