@@ -184,8 +184,9 @@ fn parse_ipv6<P: PacketBytes + ?Sized>(packet: &P, start: u32) -> Result<TcpPack
     Ok(TcpPacket { tuple, family: Family::V6, flags })
 }
 
+/// An IPv6 address as it lies in a packet.
 #[inline(always)]
-fn address_v6(bytes: [u8; 16]) -> Addr {
+pub(crate) fn address_v6(bytes: [u8; 16]) -> Addr {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
     Addr::v6([
         u32::from_ne_bytes([a, b, c, d]),

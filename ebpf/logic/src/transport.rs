@@ -6,7 +6,7 @@
 use mesh_ebpf_abi::{Addr, Be16, Family};
 
 use crate::flow::FourTuple;
-use crate::parse::{LinkLayer, MAX_EXTENSION_HEADERS, PacketBytes, TcpFlags};
+use crate::parse::{LinkLayer, MAX_EXTENSION_HEADERS, PacketBytes, TcpFlags, address_v6};
 
 /// IP protocol numbers.
 pub mod protocol {
@@ -230,15 +230,4 @@ fn parse_payload<P: PacketBytes + ?Sized>(packet: &P, into: &mut Transport) -> O
         _ => {}
     }
     Some(())
-}
-
-#[inline(always)]
-fn address_v6(bytes: [u8; 16]) -> Addr {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    Addr::v6([
-        u32::from_ne_bytes([a, b, c, d]),
-        u32::from_ne_bytes([e, f, g, h]),
-        u32::from_ne_bytes([i, j, k, l]),
-        u32::from_ne_bytes([m, n, o, p]),
-    ])
 }
