@@ -1,12 +1,13 @@
 //! A real Kubernetes on this machine: builds what it is made of and hands over to conformance/cluster.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::suite::{Suite, Tally};
-use crate::{go, process, setup, test};
+use crate::{bpf, go, process, setup, test};
 
 /// What to do with a cluster.
 #[derive(Debug, Subcommand)]
@@ -125,15 +126,28 @@ fn e2e(options: &E2e) -> anyhow::Result<Tally> {
     }
     // Building Kubernetes, which happens once, is not the tests' time.
     prepare()?;
+    let object = product()?;
     Ok(SUITE.run(true, || {
         let was_up = process::output(&mut harness("kubeconfig")?).is_some();
         let up = process::run(harness("up")?.args(&options.up));
-        let outcome = up.and_then(|()| test::run_tests(&mut marked_tests(options)?));
+        let outcome =
+            up.and_then(|()| test::run_tests(marked_tests(options)?.env("MILLRACE_BPF_OBJECT", &object)));
         if !was_up && !options.keep {
             process::run(&mut harness("down")?)?;
         }
         outcome
     }))
+}
+
+/// Builds the programs that go onto nodes; where the kernel programs are.
+fn product() -> anyhow::Result<PathBuf> {
+    let mut build = process::cargo();
+    build.args(["build", "--quiet", "--locked"]);
+    for package in ["mesh-agent", "mesh-l7proxy-daemon", "mesh-cni-plugin", "mesh-cli"] {
+        build.args(["--package", package]);
+    }
+    process::quiet_run(&mut build)?;
+    bpf::run(&bpf::Options::default())
 }
 
 /// The tests whose names say that they need a cluster.

@@ -5,6 +5,7 @@
 mod crash;
 mod fixture;
 mod healing;
+mod millrace;
 mod own;
 mod private;
 mod shared;
