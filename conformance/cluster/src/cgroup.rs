@@ -102,13 +102,15 @@ impl Cgroup {
         })
     }
 
-    /// Removes it, and what is below it.
+    /// Removes it, and what is below it. Kills what comes in meanwhile: whoever was started by one that was killed
+    /// joins by itself, a moment after it was looked for; when the cgroup is gone it ends without having begun.
     ///
     /// # Errors
     /// Something is still in it.
     pub fn remove(&self) -> anyhow::Result<()> {
         for folder in self.folders() {
             wait::until("a cgroup is removed", END_WITHIN, || {
+                self.processes().into_iter().for_each(|process| self.kill_one(process));
                 let mut outcome = Ok(());
                 walk(&folder, &mut |folder| match fs::remove_dir(folder) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = Err(error),

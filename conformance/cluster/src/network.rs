@@ -16,8 +16,9 @@ pub(crate) fn create(spec: &Spec, nodes: &[Node]) -> anyhow::Result<()> {
     for (number, node) in (1..).zip(nodes) {
         let namespace = Namespace::ensure(node.network())?;
         let host_end = format!("{bridge}-{number}");
-        // Gone with its other end: where one is there, both are.
-        if !is_device(&host_end) {
+        if namespace.ip(&["link", "show", "eth0"]).is_err() {
+            // The node's namespace went; this end goes with it, at a time of the kernel's choosing.
+            remove_device(&host_end)?;
             #[rustfmt::skip]
             ip(&["link", "add", &host_end, "type", "veth", "peer", "name", "eth0", "netns", node.network()])?;
         }
@@ -46,11 +47,17 @@ pub(crate) fn remove(prefix: &str) -> anyhow::Result<()> {
     for entry in Path::new("/sys/class/net").read_dir()? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let is_port = name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
-        // The other end of a pair goes with its namespace, at a time of the kernel's choosing: what is gone
-        // between looking and deleting is what was wanted.
-        if (is_port || name == prefix) && ip(&["link", "delete", &name]).is_err() && is_device(&name) {
-            anyhow::bail!("cannot delete the device {name}");
+        if is_port || name == prefix {
+            remove_device(&name)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes a device; none is no error. What is gone between looking and deleting is what was wanted.
+fn remove_device(name: &str) -> anyhow::Result<()> {
+    if is_device(name) && ip(&["link", "delete", name]).is_err() && is_device(name) {
+        anyhow::bail!("cannot delete the device {name}");
     }
     Ok(())
 }
