@@ -4,7 +4,7 @@
 //! behind it, and it is taken from the kernel before the proxy is told that the listener goes. So no
 //! connection is redirected to a proxy that does not know it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,6 @@ use mesh_k8s_api::ObjectSet;
 use mesh_k8s_reflect::WatchState;
 use mesh_tables::{Database, ReconcilerHandle, Table};
 use mesh_xds::server::{Connection, Progress, Published, Rejection, ResourceCache, ServerHandle};
-use mesh_xds_proto::type_urls;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -140,7 +139,9 @@ impl Control {
                 }
             }
             let progress = progress.borrow_and_update().clone();
-            if self.take_proxy(&mut proxy) {
+            // Before anything was read nothing is known to be wanted: the kernel keeps what it has, whatever the
+            // proxy says.
+            if revision > 0 && self.take_proxy(&mut proxy) {
                 self.write_kernel(&derived, &proxy, &own_addresses);
                 self.wait_for_kernel().await;
             }
@@ -253,32 +254,17 @@ impl Control {
         });
     }
 
-    /// Takes over what the connected proxies serve and refuse; true when it changed. Until all of them have
-    /// answered everything, the last word stands: what they still have may be on its way out. The same
-    /// without a proxy: its sockets are still open and connections wait in them.
+    /// Takes over what the connected proxies serve and refuse; true when it changed.
     fn take_proxy(&self, proxy: &mut ProxyListeners) -> bool {
-        let (revision, clients) = (self.cache.snapshot().revision(), self.server.clients());
-        if clients.iter().any(|client| client.settled < revision) {
-            return false;
+        let revision = self.cache.snapshot().revision();
+        let now = ProxyListeners::said_by(&self.server.clients(), revision);
+        match now.filter(|now| now != proxy) {
+            Some(now) => {
+                *proxy = now;
+                true
+            }
+            None => false,
         }
-        let mut accepted: Option<BTreeSet<String>> = None;
-        let mut refused = BTreeMap::new();
-        for client in clients {
-            let Some(listeners) = client.types.get(type_urls::LISTENER) else { continue };
-            let names: BTreeSet<String> = listeners.acked.keys().cloned().collect();
-            // While one proxy hands over to another, only what both serve is safe.
-            accepted = Some(match accepted {
-                Some(others) => others.intersection(&names).cloned().collect(),
-                None => names,
-            });
-            let reasons = listeners.rejected.iter().map(|(name, nack)| (name.clone(), nack.message.clone()));
-            refused.extend(reasons);
-        }
-        let Some(accepted) = accepted else { return false };
-        let now = ProxyListeners { heard: true, accepted, refused };
-        let changed = now != *proxy;
-        *proxy = now;
-        changed
     }
 
     fn show(

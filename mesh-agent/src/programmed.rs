@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_model::l7::{Listener, ListenerKey};
 use mesh_model::{ConditionIntent, ConditionScope, ConditionStatus, ObjectKey, Origin};
 use mesh_xds::resolve::EffectiveListener;
+use mesh_xds::server::ClientStatus;
+use mesh_xds_proto::type_urls;
 
 use crate::derive::Derived;
 
@@ -17,6 +19,31 @@ pub(crate) struct ProxyListeners {
     pub(crate) accepted: BTreeSet<String>,
     /// Names it refused, with the reason.
     pub(crate) refused: BTreeMap<String, String>,
+}
+
+impl ProxyListeners {
+    /// What all connected proxies serve and refuse, once they have answered everything of a revision. `None`: the
+    /// last word stands, for what they have may be on its way out. The same without a proxy: its sockets are still
+    /// open and connections wait in them.
+    pub(crate) fn said_by(clients: &[ClientStatus], revision: u64) -> Option<Self> {
+        if clients.iter().any(|client| client.settled < revision) {
+            return None;
+        }
+        let mut accepted: Option<BTreeSet<String>> = None;
+        let mut refused = BTreeMap::new();
+        for client in clients {
+            let Some(listeners) = client.types.get(type_urls::LISTENER) else { continue };
+            let names: BTreeSet<String> = listeners.acked.keys().cloned().collect();
+            // While one proxy hands over to another, only what both serve is safe.
+            accepted = Some(match accepted {
+                Some(others) => others.intersection(&names).cloned().collect(),
+                None => names,
+            });
+            let reasons = listeners.rejected.iter().map(|(name, nack)| (name.clone(), nack.message.clone()));
+            refused.extend(reasons);
+        }
+        Some(Self { heard: true, accepted: accepted?, refused })
+    }
 }
 
 /// `Programmed` of every Gateway and its listeners, and `millrace.io/Programmed` of every Ingress, that did

@@ -1,6 +1,7 @@
 //! A running product and the world around it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -149,6 +150,16 @@ impl Stack {
     /// Starts the agent on the node and waits until its socket answers.
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
         self.spawn_agent()?;
+        self.wait_for_agent()
+    }
+
+    /// The same, with an API server to read from in place of the folder.
+    pub fn start_agent_of_an_api_server(&mut self, url: &str) -> anyhow::Result<()> {
+        self.spawn_agent_with(&["--k8s-api-server-urls".into(), url.into()])?;
+        self.wait_for_agent()
+    }
+
+    fn wait_for_agent(&mut self) -> anyhow::Result<()> {
         let socket = self.run_dir().join("agent.sock");
         let agent = self.agent.as_mut().context("the agent was started")?;
         let answered = wait::until("the agent's socket answers", READY_WITHIN, || {
@@ -165,10 +176,14 @@ impl Stack {
 
     /// Starts the agent on the node, and waits for nothing.
     pub fn spawn_agent(&mut self) -> anyhow::Result<()> {
+        self.spawn_agent_with(&["--manifests".into(), self.manifests().into_os_string()])
+    }
+
+    fn spawn_agent_with(&mut self, source: &[OsString]) -> anyhow::Result<()> {
         fs::create_dir_all(self.run_dir())?;
         let log = File::options().create(true).append(true).open(self.run_dir().join("agent.log"))?;
         let mut command = self.program("mesh-agent");
-        command.arg("--manifests").arg(self.manifests());
+        command.args(source);
         command.arg("--run-dir").arg(self.run_dir()).arg("--pin-root").arg(self.pin_root());
         command.arg("--bpf-object").arg(&self.options.bpf_object).arg("--cgroup").arg(self.cgroup.path());
         command.args(["--devices", UPLINK_DEVICES, "--pod-devices", POD_DEVICES]);

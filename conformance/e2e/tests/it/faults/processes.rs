@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use mesh_testkit::wait;
 
-use crate::fixture::{fault, serving};
+use crate::fixture::{at, fault, get, serving};
 
 #[test]
 #[ignore = "needs root and the kernel programs"]
@@ -91,4 +91,29 @@ fn kernel_an_address_stays_with_its_object_when_a_killed_agent_comes_back() {
 #[test]
 fn a_backend_that_dies_in_mid_body_is_never_taken_for_a_whole_answer() {
     crate::fixture::plain_fault("backend-dies");
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_an_agent_that_has_not_read_the_api_server_yet_leaves_the_kernel_as_it_is() {
+    let test = "kernel_an_agent_that_has_not_read_the_api_server_yet_leaves_the_kernel_as_it_is";
+    let Some(mut world) = serving(test) else { return };
+    let stack = &mut world.stack;
+    let before = stack.ask("/v1/bpf/services").expect("the services");
+    assert!(before.as_array().is_some_and(|rows| !rows.is_empty()), "{before}");
+    stack.kill_agent().expect("killed");
+    // Nobody is there, and nobody will be.
+    stack.start_agent_of_an_api_server("http://127.0.0.1:9").expect("the agent starts");
+    wait::until("the proxy has told the new agent what it serves", Duration::from_secs(20), || {
+        let clients = stack.ask("/v1/xds/clients")?;
+        ensure!(clients.to_string().contains("acknowledged"), "{clients}");
+        Ok(())
+    })
+    .expect("the proxy connects again");
+    // Its word comes before any object does; what follows from it is written within a look at everything.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(stack.ask("/v1/bpf/services").expect("the services"), before);
+    let client = &stack.topology.client;
+    let answer = get(client, at("192.0.2.130", 80), "gw.example.com", "/v2/shoes");
+    assert_eq!(answer.json()["path"].as_str(), Some("/shoes"));
 }
