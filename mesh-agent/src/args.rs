@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -94,7 +95,7 @@ pub(crate) struct ClusterOptions {
     #[arg(long, value_name = "URL", value_delimiter = ',', visible_alias = "k8s-api-server", value_parser = server_url)]
     pub(crate) k8s_api_server_urls: Vec<Uri>,
     /// Namespaces whose Secrets are read. Those of all when left out.
-    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMESPACE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub(crate) secrets_namespaces: Vec<String>,
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn watches(before: &[WatchState], after: &[WatchState]) -> Vec<Happen
                     let message = format!("{}; to mend: {}", failure.message, failure.fix);
                     Some(Happened::warning(Kind::WatchChanged, scope.to_string(), message))
                 }
-                (Some(_), None) => {
+                (Some(_), None) if matches!(phase, Phase::Live) => {
                     Some(Happened::normal(Kind::WatchChanged, scope.to_string(), "read again"))
                 }
                 _ => None,

@@ -4,7 +4,7 @@
 //! that one which takes over writes at once.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use mesh_model::{NamespacedName, ObjectKey};
 use mesh_xds::resolve::ResolveConfig;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{interval, sleep};
+use tokio::time::{interval, sleep, sleep_until};
 
 use crate::args::OperatorOptions;
 use crate::derive::{DeriveConfig, Derived, Input, derive};
@@ -57,22 +57,36 @@ async fn operate(options: &OperatorOptions) -> anyhow::Result<()> {
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-    let mut retry = interval(RETRY);
-    loop {
+    let ended = async {
         tokio::select! {
-            changed = state.changed() => changed.context("objects are no longer followed")?,
-            changed = leading.changed() => changed.context("the lease is no longer asked for")?,
-            _ = retry.tick() => operator.writer.retry(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        sleep(GATHER).await;
-        let now = state.borrow_and_update().clone();
-        if now.revision == 0 {
-            continue;
+    };
+    let work = async {
+        let mut retry = interval(RETRY);
+        let mut again: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                changed = state.changed() => changed.context("objects are no longer followed")?,
+                changed = leading.changed() => changed.context("the lease is no longer asked for")?,
+                _ = retry.tick() => operator.writer.retry(),
+                () = sleep_until(again.unwrap_or_else(Instant::now).into()), if again.is_some() => {}
+            }
+            sleep(GATHER).await;
+            let now = state.borrow_and_update().clone();
+            if now.revision == 0 {
+                continue;
+            }
+            let desired = statuses.desired(&now);
+            again = operator.write(&now, desired, || *leading.borrow()).await;
         }
-        let desired = statuses.desired(&now);
-        operator.write(&now, desired, || *leading.borrow()).await;
+    };
+    // A round may take long. Dropped between two writes or in the middle of one, it leaves whole statuses.
+    tokio::select! {
+        biased;
+        () = ended => {}
+        failed = work => return failed,
     }
     tracing::info!("the operator ends");
     lease.release().await;
@@ -168,14 +182,15 @@ struct Operator {
 }
 
 impl Operator {
+    /// When to write again although nothing has changed, if at all.
     async fn write(
         &mut self,
         state: &ApiState,
         desired: &BTreeMap<ObjectKey, Value>,
         is_leading: impl Fn() -> bool,
-    ) {
+    ) -> Option<Instant> {
         if !is_leading() {
-            return;
+            return None;
         }
         let written = self.writer.write(state, desired, is_leading).await;
         if written.count > 0 {
@@ -185,5 +200,6 @@ impl Operator {
             let (origin, failure) = (&not_written.object, &not_written.failure);
             tracing::warn!(%origin, fix = failure.fix, "a status is not written: {}", failure.message);
         }
+        written.again
     }
 }

@@ -10,13 +10,15 @@ use http::{Method, Request};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{interval, timeout, timeout_at};
 
 use crate::access::{AccessError, ApiServer};
 use crate::body::whole;
 use crate::connection::Connection;
 use crate::failure::{Cause, Failure};
 
+/// What to do about a server that does not answer in time.
+const LOAD: &str = "look at its load";
 /// Longest answer about a Lease.
 const LEASE: usize = 1 << 20;
 
@@ -98,7 +100,12 @@ impl Candidate {
                 _ = stopped.changed() => break,
             }
             let began = Instant::now();
-            match self.attempt().await {
+            // Whoever holds it stops when it was not renewed in time, whatever the attempt waits for.
+            let holds = *self.leading.borrow();
+            let until = (if holds { self.renewed } else { began }) + self.config.renew_within;
+            let attempt = timeout_at(until.into(), self.attempt()).await;
+            match attempt.unwrap_or_else(|_| Err(Failure::new(Cause::Unreachable, "no answer in time", LOAD)))
+            {
                 Ok(true) => {
                     self.renewed = began;
                     self.set(true);
@@ -112,9 +119,10 @@ impl Candidate {
                     }
                     if failure.asks_for_another_connection() {
                         // The failure was told; the old client stays where there is no other.
-                        let _ = self.connection.renew(&self.connection.current()).await;
+                        let current = self.connection.current();
+                        let _ = timeout_at(until.into(), self.connection.renew(&current)).await;
                     }
-                    if self.renewed.elapsed() > self.config.renew_within {
+                    if self.renewed.elapsed() >= self.config.renew_within {
                         self.set(false);
                     }
                 }
@@ -219,9 +227,9 @@ impl Candidate {
         // The next attempt must come before the Lease is over.
         let within = self.config.renew_within / 2;
         let answer = self.connection.current().ask(request, within, &what).await?;
-        let body = timeout(within, whole(answer, LEASE)).await.map_err(|_| {
-            Failure::new(Cause::Unreachable, format!("{what}: no answer"), "look at its load")
-        })??;
+        let body = timeout(within, whole(answer, LEASE))
+            .await
+            .map_err(|_| Failure::new(Cause::Unreachable, format!("{what}: no answer"), LOAD))??;
         serde_json::from_slice(&body).map_err(|error| Failure::broken(format!("{what}: {error}")))
     }
 }

@@ -26,6 +26,8 @@ const EVENT: usize = 16 << 20;
 const PAGE: usize = 256 << 20;
 /// A watch that ends sooner than this is not asked for anew at once.
 const SHORT: Duration = Duration::from_secs(1);
+/// A watch that was let in and then is told no error for so long works.
+const SETTLES: Duration = Duration::from_millis(200);
 /// So many answers in a row that cannot be read, and everything is read again.
 const BROKEN_IN_A_ROW: u32 = 3;
 
@@ -55,6 +57,12 @@ pub(crate) struct Reflector {
     position: Option<String>,
     /// Index of the API version among those of the kind.
     version: usize,
+    /// How many versions in a row were said not to be there.
+    missing: usize,
+    /// Whether the kind was there before.
+    was_there: bool,
+    /// The history was too old, and nothing has come since.
+    expired: bool,
     /// Whether the server sends lists as streams.
     streams: bool,
     broken: u32,
@@ -97,6 +105,9 @@ impl Reflector {
             keeper,
             position: None,
             version: 0,
+            missing: 0,
+            was_there: false,
+            expired: false,
             streams: true,
             broken: 0,
             waits_for: None,
@@ -134,15 +145,19 @@ impl Reflector {
             }
             let outcome = match failure.cause {
                 Cause::Absent if self.scope.kind.is_custom() => self.look_for_the_kind(&mut absent).await,
-                Cause::Expired => {
+                // Once is the course of things; a server that forgets what it has just told is in trouble.
+                Cause::Expired if !std::mem::replace(&mut self.expired, true) => {
                     tracing::info!(scope = %self.scope, "the history is gone: everything is read again");
                     self.position = None;
                     // When the server compacts, it does so for the watches of all nodes.
                     sleep(timing.relist_within.mul_f64(fastrand::f64())).await;
                     Ok(())
                 }
-                _ => {
+                cause => {
                     is_failing = true;
+                    if cause == Cause::Expired {
+                        self.position = None;
+                    }
                     self.recover(&current, failure, &mut backoff).await
                 }
             };
@@ -152,15 +167,23 @@ impl Reflector {
         }
     }
 
-    /// The next version of the kind, or, when none is served, a wait until it may be.
+    /// The next version of the kind, or, when none is served, a wait until it may be. Of a kind that was there all
+    /// versions are asked for twice before its objects are given up: one answer of a server that is just being
+    /// replaced, or a change from one version to another, is not the kind's end.
     async fn look_for_the_kind(&mut self, absent: &mut Backoff) -> Result<(), Stopped> {
         self.position = None;
-        self.version += 1;
-        if self.version < self.scope.kind.versions().len() {
+        let versions = self.scope.kind.versions().len();
+        self.version = (self.version + 1) % versions;
+        self.missing += 1;
+        if !self.missing.is_multiple_of(versions) {
             return Ok(());
         }
         self.version = 0;
-        self.tell(Message::Absent).await?;
+        if !self.was_there || self.missing > versions {
+            self.missing = 0;
+            self.was_there = false;
+            self.tell(Message::Absent).await?;
+        }
         let wait = absent.next();
         tokio::select! {
             () = sleep(wait) => {}
@@ -227,18 +250,22 @@ impl Reflector {
         let version = self.scope.kind.versions()[self.version];
         let request = self.scope.watch(version, self.position.as_deref(), seconds)?;
         let response = self.ask(current, request, "watch").await?;
-        if self.position.is_some() {
-            self.got_through(is_failing).await?;
-        }
+        // An error may still follow, as the first event: whoever waits for this server must not be woken by that.
+        let mut works = self.position.is_none();
         let mut lines = Lines::new(response, EVENT);
         let mut listed = self.position.is_none().then(Vec::new);
         loop {
             // A server that knows no streamed lists takes the request for one without an end to the list.
             let quiet = match listed {
                 Some(_) => timing.answer_within,
+                None if !works => SETTLES,
                 None => Duration::from_secs(u64::from(seconds)) + timing.answer_within,
             };
             let Ok(line) = timeout(quiet, lines.next()).await else {
+                if !std::mem::replace(&mut works, true) {
+                    self.got_through(is_failing).await?;
+                    continue;
+                }
                 if listed.is_some() {
                     self.streams = false;
                     return Ok(());
@@ -260,6 +287,9 @@ impl Reflector {
                 Failure::broken(format!("{}: an event cannot be read: {error}", self.scope))
             })?;
             self.event(event, &mut listed, is_failing).await?;
+            if !std::mem::replace(&mut works, true) {
+                self.got_through(is_failing).await?;
+            }
         }
         if listed.is_some() {
             let message = format!("the list of {} was cut before its end", self.scope);
@@ -280,6 +310,7 @@ impl Reflector {
             let said = event.object["message"].as_str().unwrap_or_default();
             return Err(Failure::of_status(code, said, &format!("watch {}", self.scope)).into());
         }
+        self.expired = false;
         let position = Item::version_of(&event.object).map(str::to_owned);
         if event.kind == EventKind::Bookmark {
             let ends_list = event.ends_list();
@@ -356,7 +387,9 @@ impl Reflector {
     }
 
     /// The server answers as it should: whoever waits for it can go on.
-    async fn got_through(&self, is_failing: &mut bool) -> Result<(), Stopped> {
+    async fn got_through(&mut self, is_failing: &mut bool) -> Result<(), Stopped> {
+        self.missing = 0;
+        self.was_there = true;
         if std::mem::take(is_failing) {
             self.shared.recovered.notify_waiters();
         }

@@ -210,3 +210,71 @@ async fn an_object_without_a_name_is_told_and_holds_up_no_other() {
     server.compact();
     followed.until("it is forgotten", |state| state.problems.is_empty()).await;
 }
+
+#[tokio::test]
+async fn watches_that_are_let_in_and_then_fail_do_not_wake_each_other_without_end() {
+    let server = ApiServer::start(&CORE).unwrap();
+    let mut followed = Followed::of(&server).await;
+    followed.read().await;
+    let error =
+        json!({"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is away"}});
+    server.fail("watch=true", Fault::Body(format!("{error}\n")), usize::MAX);
+    server.cut_watches();
+    let before = server.count("services?&watch=true");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = server.count("services?&watch=true") - before;
+    // It waits 10 ms at first and 100 at most: some fifteen times a second.
+    assert!(asked < 25, "{asked} requests for one kind in a second");
+    server.heal();
+    server.put(SERVICES, service("web", 80));
+    followed.until("the change", |state| state.objects.services.len() == 1).await;
+}
+
+#[tokio::test]
+async fn a_history_that_is_always_too_old_is_told_and_not_read_in_a_loop() {
+    let server = ApiServer::start(&CORE).unwrap();
+    server.stream_lists(false);
+    server.put(SERVICES, service("web", 80));
+    let mut followed = Followed::of(&server).await;
+    followed.read().await;
+    server.fail("services?&watch=true", Fault::Status(410, 0), usize::MAX);
+    server.cut_watches();
+    let state = followed
+        .until("it is told", |state| matches!(phase(state, Kind::Service), Phase::Failing { .. }))
+        .await;
+    let Phase::Failing { failure, .. } = phase(&state, Kind::Service) else { panic!() };
+    assert_eq!(failure.cause, Cause::Expired);
+    assert_eq!(state.objects.services.len(), 1);
+    server.heal();
+    followed.until("it is followed again", |state| phase(state, Kind::Service) == Phase::Live).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_changes_its_version_keeps_its_objects() {
+    let server = ApiServer::start(&CORE).unwrap();
+    let pool = json!({"metadata": {"name": "p"}, "spec": {"blocks": [{"cidr": "192.0.2.0/28"}]}});
+    let [new, old] =
+        ["v2", "v2alpha1"].map(|version| format!("/apis/cilium.io/{version}/ciliumloadbalancerippools"));
+    server.serve(&old);
+    server.put(&old, pool.clone());
+    let mut followed = Followed::of(&server).await;
+    assert_eq!(followed.read().await.objects.lb_pools.len(), 1);
+    let mut states = followed.state.clone();
+    let seen = tokio::spawn(async move {
+        let mut fewest = usize::MAX;
+        while states.changed().await.is_ok() {
+            fewest = fewest.min(states.borrow_and_update().objects.lb_pools.len());
+        }
+        fewest
+    });
+    server.serve(&new);
+    server.put(&new, pool);
+    server.fail(&old, Fault::Status(404, 0), usize::MAX);
+    server.cut_watches();
+    asked(&server, &new, 1).await;
+    server.put(SERVICES, service("later", 80));
+    followed.until("a change after it", |state| state.objects.services.len() == 1).await;
+    assert_eq!(phase(&followed.state.borrow().clone(), Kind::LbPool), Phase::Live);
+    drop(followed);
+    assert_eq!(seen.await.unwrap(), 1);
+}

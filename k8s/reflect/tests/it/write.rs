@@ -1,13 +1,13 @@
 //! Statuses written back, by one process at a time.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_k8s_reflect::{ApiServer as Access, Cause, Config, Lease, LeaseConfig, StatusWriter};
 use mesh_model::{NamespacedName, ObjectKey};
 use mesh_testkit::api_server::{ApiServer, Fault};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use crate::fixture::{CORE, Followed, INGRESSES, config};
 
@@ -105,7 +105,41 @@ async fn while_the_server_is_away_nothing_is_given_up() {
     let written = writer.write(&state, &desired(&["a"]), || true).await;
     assert_eq!(written.failed[0].failure.cause, Cause::Unreachable);
     server.start_again().unwrap();
+    sleep_until(written.again.expect("it is tried again").into()).await;
     assert_eq!(writer.write(&state, &desired(&["a"]), || true).await.count, 1);
+}
+
+#[tokio::test]
+async fn one_object_whose_writes_the_server_fails_holds_up_no_other() {
+    let (server, followed, mut writer) = world(&["a", "b", "c"]).await;
+    let one = "PATCH /apis/networking.k8s.io/v1/namespaces/shop/ingresses/a";
+    server.fail(one, Fault::Status(500, 0), usize::MAX);
+    let state = followed.state.borrow().clone();
+    let names = ["a", "b", "c"];
+    let written = writer.write(&state, &desired(&names), || true).await;
+    assert_eq!((written.count, written.failed.len()), (2, 1));
+    // It waits longer each time, and nobody else is asked for meanwhile.
+    assert_eq!(writer.write(&state, &desired(&names), || true).await.failed.len(), 0);
+    let first = written.again.expect("it is tried again");
+    sleep_until(first.into()).await;
+    let again = writer.write(&state, &desired(&names), || true).await;
+    assert_eq!((again.failed.len(), server.count(one)), (1, 2));
+    server.heal();
+    sleep_until(again.again.expect("it is tried again").into()).await;
+    assert_eq!(writer.write(&state, &desired(&names), || true).await.count, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_fails_every_write_is_not_asked_for_all_of_them() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let (server, followed, mut writer) = world(&names).await;
+    server.fail("PATCH", Fault::Status(503, 1), usize::MAX);
+    let state = followed.state.borrow().clone();
+    let began = Instant::now();
+    let written = writer.write(&state, &desired(&names), || true).await;
+    assert_eq!((written.failed.len(), server.count("PATCH")), (3, 3));
+    let again = written.again.expect("they are tried again");
+    assert!(again >= began + Duration::from_secs(1), "sooner than the server asks for");
 }
 
 fn lease(identity: &str) -> LeaseConfig {
@@ -164,4 +198,20 @@ async fn who_cannot_renew_stops_leading_before_another_may_begin() {
     becomes(&first, false).await;
     server.start_again().unwrap();
     becomes(&first, true).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_slow_server_stops_leading_in_time() {
+    let server = ApiServer::start(&[LEASES]).unwrap();
+    let first = Lease::start(access(&server), lease("first")).await.unwrap();
+    becomes(&first, true).await;
+    // Each answer comes before its own limit, and the attempt after the Lease's.
+    server.fail("GET", Fault::Slow(Duration::from_millis(340)), usize::MAX);
+    server.fail("PUT", Fault::Slow(Duration::from_millis(1500)), usize::MAX);
+    let renewals = server.count("PUT");
+    crate::fixture::asked(&server, "GET", server.count("GET") + 2).await;
+    let slow = Instant::now();
+    becomes(&first, false).await;
+    // 700 ms after the last renewal, which was at most one look before; and not after the answers, 1,840 ms.
+    assert!(slow.elapsed() < Duration::from_millis(1200), "{:?}, {renewals} renewals", slow.elapsed());
 }
