@@ -39,10 +39,10 @@ impl Output {
         self.format
     }
 
-    /// Prints the document as it was asked for; `for_people` makes the text of a table.
-    pub(crate) fn show(&self, document: &Value, for_people: impl FnOnce() -> String) -> Outcome<()> {
+    /// Prints the document as it was asked for; `for_people` makes the text of a table out of [`printable`] values.
+    pub(crate) fn show(&self, document: &Value, for_people: impl FnOnce(&Value) -> String) -> Outcome<()> {
         match self.format {
-            Format::Table => self.text(&for_people()),
+            Format::Table => self.text(&for_people(&printable(document))),
             _ => self.document(document),
         }
     }
@@ -59,9 +59,13 @@ impl Output {
     }
 
     /// Prints one document of a stream: a line of JSON, or a YAML document of its own.
-    pub(crate) fn streamed(&self, document: &Value, for_people: impl FnOnce() -> String) -> Outcome<()> {
+    pub(crate) fn streamed(
+        &self,
+        document: &Value,
+        for_people: impl FnOnce(&Value) -> String,
+    ) -> Outcome<()> {
         match self.format {
-            Format::Table => self.text(&for_people()),
+            Format::Table => self.text(&for_people(&printable(document))),
             Format::Json => self.text(&document.to_string()),
             Format::Yaml => {
                 let text = serde_saphyr::to_string(document).map_err(anyhow::Error::from)?;
@@ -212,5 +216,44 @@ pub(crate) fn at(address: &Value, port: &Value) -> String {
     match address.contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
+    }
+}
+
+/// The document with its control characters written out: names, paths and values come from whoever may write an object,
+/// and must neither move a terminal's cursor nor begin a line.
+pub(crate) fn printable(document: &Value) -> Value {
+    let written_out = |text: &str| -> String {
+        text.chars()
+            .flat_map(|character| match character.is_control() {
+                true => character.escape_default().collect::<Vec<_>>(),
+                false => vec![character],
+            })
+            .collect()
+    };
+    match document {
+        Value::String(text) => Value::String(written_out(text)),
+        Value::Array(items) => items.iter().map(printable).collect(),
+        // Labels and headers are keys.
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (written_out(key), printable(value))).collect()
+        }
+        _ => document.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::printable;
+
+    #[test]
+    fn what_people_are_shown_neither_moves_the_cursor_nor_begins_a_line() {
+        let document =
+            json!({"a\u{1b}": ["/\u{1b}]0;x\u{7}", {"b": "one\ntwo\u{9b}"}], "c": "naïve", "d": 1});
+        let shown = json!({
+            "a\\u{1b}": ["/\\u{1b}]0;x\\u{7}", {"b": "one\\ntwo\\u{9b}"}], "c": "naïve", "d": 1,
+        });
+        assert_eq!(printable(&document), shown);
     }
 }

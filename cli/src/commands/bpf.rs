@@ -18,7 +18,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
     let (map, columns): (&str, &[Column]) = match command {
         BpfCommand::List => {
             let maps = agent.ask("/v1/bpf").await?;
-            output.show(&maps, || overview(output, &maps))?;
+            output.show(&maps, |maps| overview(output, maps))?;
             return Ok(ExitCode::SUCCESS);
         }
         BpfCommand::Lb { action: LbAction::List { frontends: false, backends: false, revnat: false } } => {
@@ -45,7 +45,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
         BpfCommand::Events(_) => ("events", EVENTS),
     };
     let rows = agent.ask(&format!("/v1/bpf/{map}")).await?;
-    output.show(&rows, || table(output, columns, &rows))?;
+    output.show(&rows, |rows| table(output, columns, rows))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -160,9 +160,9 @@ async fn balanced(agent: &Agent, output: &Output) -> Outcome {
     let slots = agent.ask("/v1/bpf/slots").await?;
     let backends = agent.ask("/v1/bpf/backends").await?;
     let rows = put_together(&services, &slots, &backends);
-    output.show(&rows, || {
+    output.show(&rows, |rows| {
         let mut table = output.table(&["SERVICE ADDRESS", "BACKEND ADDRESS (ID) (SLOT)", "FLAGS"]);
-        for row in items(&rows) {
+        for row in items(rows) {
             let lines: Vec<String> = items(&row["slots"]).map(slot_text).collect();
             let lines = match lines.is_empty() {
                 true if row["flags"]

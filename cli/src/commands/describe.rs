@@ -24,7 +24,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &DescribeOption
         None => format!("/v1/describe/{kind}/{name}"),
     };
     let described = agent.ask(&path).await?;
-    output.show(&described, || for_people(output, &described))?;
+    output.show(&described, |described| for_people(output, described))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use crate::output::{Output, cell, items, rendered, text};
 /// Lists endpoints.
 pub(crate) async fn run(agent: &Agent, output: &Output) -> Outcome {
     let answer = agent.ask("/v1/endpoints").await?;
-    output.show(&answer["endpoints"], || table(output, items(&answer["endpoints"])))?;
+    output.show(&answer["endpoints"], |endpoints| table(output, items(endpoints)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,7 +26,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &EventsOptions)
     let chosen: Vec<Value> = remembered.into_iter().filter(|event| is_wanted(event)).collect();
     let skipped = chosen.len().saturating_sub(options.last);
     for event in &chosen[skipped..] {
-        output.streamed(event, || line(output, event))?;
+        output.streamed(event, |event| line(output, event))?;
     }
     if !options.follow {
         return Ok(ExitCode::SUCCESS);
@@ -40,7 +40,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &EventsOptions)
                 return Ok(());
             }
             told = told.max(sequence);
-            output.streamed(&event, || line(output, &event))
+            output.streamed(&event, |event| line(output, event))
         })
         .await?;
     Err(agent.ended())

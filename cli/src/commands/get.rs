@@ -33,7 +33,13 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &GetOptions) ->
         (Some(_), 1) => objects[0].clone(),
         _ => json!({"apiVersion": "v1", "kind": "List", "items": objects}),
     };
-    output.show(&document, || table(output, options.kind, &objects))?;
+    output.show(&document, |document| {
+        let objects: Vec<&Value> = match document["items"].as_array() {
+            Some(items) => items.iter().collect(),
+            None => vec![document],
+        };
+        table(output, options.kind, &objects)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,7 +53,7 @@ fn say_empty(kind: &str, namespace: Option<&str>) -> Outcome {
 /// Makes the cells of an object's row, the namespace and the name left out.
 type Row = fn(&Value) -> Vec<String>;
 
-fn table(output: &Output, kind: Kind, objects: &[Value]) -> String {
+fn table(output: &Output, kind: Kind, objects: &[&Value]) -> String {
     let (is_namespaced, header, row): (bool, &[&str], Row) = match kind {
         Kind::Ingress => (true, &["CLASS", "HOSTS", "ADDRESS", "PORTS", "STATE"], ingress),
         Kind::IngressClass => (false, &["CONTROLLER"], |object| vec![cell(&object["spec"]["controller"])]),

@@ -16,11 +16,11 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &ProxyCommand) 
         ProxyCommand::Stats { pattern, all } => stats(agent, output, pattern.as_deref(), *all).await?,
         ProxyCommand::Clusters => {
             let clusters = agent.ask("/v1/proxy/clusters").await?;
-            output.show(&clusters, || clusters_table(output, &clusters))?;
+            output.show(&clusters, |clusters| clusters_table(output, clusters))?;
         }
         ProxyCommand::Listeners => {
             let listeners = agent.ask("/v1/proxy/listeners").await?;
-            output.show(&listeners, || listeners_table(output, &listeners))?;
+            output.show(&listeners, |listeners| listeners_table(output, listeners))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -41,9 +41,10 @@ async fn stats(agent: &Agent, output: &Output, pattern: Option<&str>, all: bool)
             "no number has this in its name; `millrace proxy stats --all` has all".to_owned(),
         ));
     }
-    output.show(&json!({"stats": wanted}), || {
-        let lines =
-            wanted.iter().filter(|stat| all || stat["value"] != 0 && stat["count"] != 0).map(stat_line);
+    output.show(&json!({"stats": wanted}), |stats| {
+        let lines = items(&stats["stats"])
+            .filter(|stat| all || stat["value"] != 0 && stat["count"] != 0)
+            .map(stat_line);
         lines.collect::<Vec<_>>().join("\n")
     })
 }

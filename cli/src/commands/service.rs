@@ -25,7 +25,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &ServiceCommand
             Value::Array(found)
         }
     };
-    output.show(&shown, || table(output, items(&shown)))?;
+    output.show(&shown, |shown| table(output, items(shown)))?;
     Ok(ExitCode::SUCCESS)
 }
 

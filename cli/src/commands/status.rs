@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::agent::Agent;
 use crate::args::{Format, StatusOptions};
 use crate::exit::{FAILED, Failure, Outcome};
-use crate::output::{Output, cell, indented, items, rendered, state_cell, text};
+use crate::output::{Output, cell, indented, items, printable, rendered, state_cell, text};
 
 /// How often a waiting status is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -23,9 +23,9 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &StatusOptions)
     };
     let is_healthy = status["healthy"].as_bool().unwrap_or_default();
     if options.brief && output.format() == Format::Table {
-        output.text(&brief(output, &status))?;
+        output.text(&brief(output, &printable(&status)))?;
     } else {
-        output.show(&status, || for_people(output, &status, options.verbose))?;
+        output.show(&status, |status| for_people(output, status, options.verbose))?;
     }
     Ok(if is_healthy { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

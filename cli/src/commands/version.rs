@@ -18,7 +18,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, options: &VersionOptions
         true => Ok(()),
         false => ask(agent, &mut versions).await,
     };
-    output.show(&versions, || {
+    output.show(&versions, |versions| {
         let mut table = output.table(&["PART", "VERSION", "COMMIT"]);
         for part in ["client", "agent", "proxy"] {
             let version = &versions[part];

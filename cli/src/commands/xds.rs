@@ -14,7 +14,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &XdsCommand) ->
     match command {
         XdsCommand::Clients => {
             let clients = agent.ask("/v1/xds/clients").await?;
-            output.show(&clients, || match clients_table(output, &clients) {
+            output.show(&clients, |clients| match clients_table(output, clients) {
                 none if none.is_empty() => "no proxy takes configuration".to_owned(),
                 table => table,
             })?;

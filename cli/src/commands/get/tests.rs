@@ -5,7 +5,7 @@ use crate::args::{ColorChoice, Format, Kind};
 use crate::output::Output;
 
 fn shown(kind: Kind, object: serde_json::Value) -> String {
-    table(&Output::new(Format::Table, ColorChoice::Never), kind, &[object])
+    table(&Output::new(Format::Table, ColorChoice::Never), kind, &[&object])
 }
 
 #[test]
