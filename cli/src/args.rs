@@ -377,6 +377,12 @@ pub(crate) enum Kind {
     /// Namespace.
     #[value(alias = "namespaces", alias = "ns")]
     Namespace,
+    /// Node.
+    #[value(alias = "nodes", alias = "no")]
+    Node,
+    /// CiliumNode.
+    #[value(name = "ciliumnode", alias = "ciliumnodes", alias = "cn")]
+    CiliumNode,
     /// CiliumLoadBalancerIPPool.
     #[value(
         name = "ciliumloadbalancerippool",
@@ -402,6 +408,8 @@ impl Kind {
             Self::EndpointSlice => "endpointslice",
             Self::Secret => "secret",
             Self::Namespace => "namespace",
+            Self::Node => "node",
+            Self::CiliumNode => "ciliumnode",
             Self::LbPool => "ciliumloadbalancerippool",
         }
     }

@@ -193,12 +193,32 @@ pub(crate) struct ServeOptions {
 /// Options of the pods' network.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PodOptions {
-    /// Addresses for this node's pods. With a range of either family the agent serves the CNI plugin on `cni.sock`.
+    /// Where the addresses of this node's pods come from. With it, or with ranges, the agent makes the pods' network
+    /// and serves the CNI plugin on `cni.sock`.
+    #[arg(long, value_enum)]
+    pub(crate) ipam: Option<Ipam>,
+    /// Name of this machine's Node. The machine's own name when left out.
+    #[arg(long, value_name = "NAME", env = "K8S_NODE_NAME")]
+    pub(crate) k8s_node_name: Option<String>,
+    /// Addresses for this node's pods, in place of those that the cluster gives it.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) ipv4_range: Vec<Ipv4Net>,
     /// The same for IPv6.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) ipv6_range: Vec<Ipv6Net>,
+    /// Whether pods get an IPv4 address, where the cluster gives their node a range.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_ipv4: bool,
+    /// The same for IPv6.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_ipv6: bool,
+    /// Routes the pods of each other node to that node's address. All nodes have to be on one link.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+          require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) auto_direct_node_routes: bool,
+    /// Device towards the other nodes. The one that has the address of this Node when left out.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) direct_routing_device: Option<String>,
     /// Addresses that pods reach with their own: nothing towards them is masqueraded.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub(crate) ipv4_native_routing_cidr: Vec<Ipv4Net>,
@@ -217,7 +237,18 @@ pub(crate) struct PodOptions {
 }
 
 impl PodOptions {
-    /// The ranges of both families.
+    /// Whether the agent makes the pods' network.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.ipam.is_some() || !self.ranges().is_empty()
+    }
+
+    /// The name of this machine's Node: as kubelet does it, the host's name in small letters where none is given.
+    pub(crate) fn node_name(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        self.k8s_node_name.clone().unwrap_or_else(|| host().trim().to_lowercase())
+    }
+
+    /// The ranges of both families that were given here.
     pub(crate) fn ranges(&self) -> Vec<IpNet> {
         let v4 = self.ipv4_range.iter().map(|range| range.trunc().into());
         v4.chain(self.ipv6_range.iter().map(|range| range.trunc().into())).collect()
@@ -229,6 +260,15 @@ impl ServeOptions {
     pub(crate) fn plain(&self, port: u16) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
     }
+}
+
+/// Where the addresses of pods come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ipam {
+    /// `spec.podCIDRs` of the Node, which Kubernetes gives it.
+    Kubernetes,
+    /// `spec.ipam.podCIDRs` of the CiliumNode, which the operator gives it.
+    ClusterPool,
 }
 
 /// Whether eBPF redirects.

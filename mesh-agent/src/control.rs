@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mesh_control_loadbalancer::{Frontend, desired_frontends};
 use mesh_control_node::{
-    DesiredRoute, DesiredRule, NodeState, RedirectRouting, desired_routes, desired_rules,
+    DesiredRoute, DesiredRule, NodeState, REDIRECT, RedirectRouting, desired_routes, desired_rules,
 };
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_reflect::WatchState;
@@ -242,7 +242,8 @@ impl Control {
         let proxied = proxied_addresses(&derived.effective);
         self.database.write(|txn| {
             txn.replace(kernel.frontends, frontends);
-            txn.replace(kernel.routes, desired_routes(&proxied, own, &kernel.routing));
+            let routes = desired_routes(&proxied, own, &kernel.routing);
+            txn.replace_part(kernel.routes, |row| row.owner == REDIRECT, routes);
             txn.replace(kernel.rules, desired_rules(&kernel.routing));
             txn.complete(kernel.routes, FILLED_BY_CONTROL);
             txn.complete(kernel.rules, FILLED_BY_CONTROL);

@@ -111,6 +111,11 @@ impl Datapath {
         FrontendTarget::restore(maps).context("cannot read the pinned maps")
     }
 
+    /// Whose packets leave with the node's address, and to whom they do not.
+    pub(crate) fn masquerade(&self) -> &Masquerade {
+        &self.masquerade
+    }
+
     /// Health, for people.
     pub(crate) fn health(&self) -> PartHealth {
         let state = self.lock();

@@ -3,7 +3,7 @@
 //! In: the command line, a folder of manifests or an API server. Out: a configured proxy, a programmed kernel, `agent.sock`.
 //! `mesh-agent operator` is the cluster's role: the same objects, their statuses written back (`operator.rs`).
 //! Start reading in `control.rs`. Tasks: the watches of the folder or the API server, the node's observer, the xDS server, the
-//! agent's socket, one reconciler a table, the proxy's keeper and that of its logs, the watcher of its
+//! agent's socket, one reconciler a table, the keeper of nodes, the proxy's keeper and that of its logs, the watcher of its
 //! processes, the datapath's keeper, and the control loop.
 
 mod addresses;
@@ -24,9 +24,11 @@ mod fixture;
 mod health;
 mod logs;
 mod masquerade;
+mod nodes;
 mod objects;
 mod operator;
 mod pod_network;
+mod pod_ranges;
 mod processes;
 mod programmed;
 mod proxy;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::{PoisonError, RwLock};
 
 use ipnet::IpNet;
 use mesh_control_node::NodeState;
@@ -10,13 +11,22 @@ use mesh_ebpf_maps::{MapError, MapTable, PinnedMaps};
 
 use crate::args::PodOptions;
 
-/// What was asked for.
-#[derive(Clone, Debug, Default)]
+/// What was asked for, and whose packets there are.
+#[derive(Debug, Default)]
 pub(crate) struct Masquerade {
-    pods: Vec<IpNet>,
+    ranges: RwLock<Ranges>,
     native: Vec<IpNet>,
     v4: bool,
     v6: bool,
+}
+
+/// Ranges of pods, as far as they are known.
+#[derive(Debug, Default)]
+struct Ranges {
+    /// Those of this node. Until they are known the maps stay as an earlier agent left them.
+    own: Option<Vec<IpNet>>,
+    /// Those of other nodes: pods know each other by their own addresses. Until they are known nothing is taken out.
+    remote: Option<Vec<IpNet>>,
 }
 
 /// What should be in the maps.
@@ -24,6 +34,8 @@ pub(crate) struct Masquerade {
 struct Desired {
     devices: BTreeMap<u32, MasqueradeValue>,
     nets: BTreeMap<NetKey, u32>,
+    /// Whether nothing else belongs into `nets`.
+    is_whole: bool,
 }
 
 impl Masquerade {
@@ -32,11 +44,21 @@ impl Masquerade {
         let native = options.ipv4_native_routing_cidr.iter().map(|range| IpNet::V4(range.trunc()));
         let native_v6 = options.ipv6_native_routing_cidr.iter().map(|range| IpNet::V6(range.trunc()));
         Self {
-            pods: options.ranges(),
+            ranges: RwLock::new(Ranges { own: (!options.is_wanted()).then(Vec::new), remote: None }),
             native: native.chain(native_v6).collect(),
             v4: options.enable_ipv4_masquerade,
             v6: options.enable_ipv6_masquerade,
         }
+    }
+
+    /// The ranges of this node's pods.
+    pub(crate) fn set_own(&self, ranges: Vec<IpNet>) {
+        self.ranges.write().unwrap_or_else(PoisonError::into_inner).own = Some(ranges);
+    }
+
+    /// The ranges of other nodes' pods.
+    pub(crate) fn set_remote(&self, ranges: Vec<IpNet>) {
+        self.ranges.write().unwrap_or_else(PoisonError::into_inner).remote = Some(ranges);
     }
 
     /// Brings the maps up to date with the node's devices to the outside (by index) and their addresses. Costs system
@@ -47,18 +69,25 @@ impl Masquerade {
         node: &NodeState,
         outside: &[u32],
     ) -> Result<(), MapError> {
-        let Desired { devices, nets } = self.desired(node, outside);
+        let Some(Desired { devices, nets, is_whole }) = self.desired(node, outside) else { return Ok(()) };
         // The ranges first: a device that begins to masquerade knows what not to.
-        bring(maps.nets(), &nets)?;
-        bring(maps.masquerade(), &devices)
+        bring(maps.nets(), &nets, is_whole)?;
+        bring(maps.masquerade(), &devices, true)
     }
 
-    fn desired(&self, node: &NodeState, outside: &[u32]) -> Desired {
-        let mut desired = Desired::default();
-        if self.pods.is_empty() {
-            return desired;
+    /// `None` while that cannot be told.
+    fn desired(&self, node: &NodeState, outside: &[u32]) -> Option<Desired> {
+        let pods = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
+        let own = pods.own.as_ref()?;
+        let mut desired = Desired { is_whole: own.is_empty() || pods.remote.is_some(), ..Desired::default() };
+        if own.is_empty() {
+            return Some(desired);
         }
-        for (ranges, flag) in [(&self.pods, net_flags::POD), (&self.native, net_flags::NATIVE)] {
+        let none = Vec::new();
+        let remote = pods.remote.as_ref().unwrap_or(&none);
+        let of_flags =
+            [(own, net_flags::POD), (remote, net_flags::NATIVE), (&self.native, net_flags::NATIVE)];
+        for (ranges, flag) in of_flags {
             for range in ranges {
                 *desired.nets.entry(key_of(range)).or_default() |= flag;
             }
@@ -80,7 +109,7 @@ impl Masquerade {
                 desired.devices.insert(*index, MasqueradeValue { v4, v6 });
             }
         }
-        desired
+        Some(desired)
     }
 }
 
@@ -96,6 +125,7 @@ fn key_of(range: &IpNet) -> NetKey {
 fn bring<K: Ord, V: PartialEq>(
     map: &mut dyn MapTable<K, V>,
     wanted: &BTreeMap<K, V>,
+    is_whole: bool,
 ) -> Result<(), MapError> {
     let present = map.entries()?;
     for (key, value) in wanted {
@@ -103,7 +133,7 @@ fn bring<K: Ord, V: PartialEq>(
             map.insert(key, value)?;
         }
     }
-    for (key, _) in present.iter().filter(|(key, _)| !wanted.contains_key(key)) {
+    for (key, _) in present.iter().filter(|(key, _)| is_whole && !wanted.contains_key(key)) {
         map.remove(key)?;
     }
     Ok(())
@@ -127,28 +157,43 @@ mod tests {
 
     #[test]
     fn each_device_has_its_own_first_address_of_each_family() {
-        let all = Masquerade {
-            pods: nets(&["10.0.1.0/24", "fd00::/64"]),
-            native: nets(&["10.0.0.0/8"]),
-            v4: true,
-            v6: true,
-        };
+        let all = Masquerade { native: nets(&["10.0.0.0/8"]), v4: true, v6: true, ..Masquerade::default() };
         let node = ips(&[(2, "192.0.2.1"), (2, "192.0.2.2"), (2, "2001:db8::1"), (3, "198.51.100.1")]);
-        let desired = all.desired(&node, &[2, 3, 4]);
+        assert_eq!(all.desired(&node, &[2]), None, "whose packets there are is not known yet");
+        all.set_own(nets(&["10.0.1.0/24", "fd00::/64"]));
+        let desired = all.desired(&node, &[2, 3, 4]).expect("its ranges are known");
         assert_eq!(desired.devices.len(), 2, "a device without an address masquerades nothing");
         assert_eq!(desired.devices[&2].v4.to_string(), "192.0.2.1");
         assert_eq!(desired.devices[&2].v6.to_string(), "2001:db8::1");
         assert_eq!(desired.devices[&3].v6, MasqueradeValue::UNSET);
-        let pods = NetKey { bits: 120, address: "10.0.1.0".parse::<std::net::IpAddr>().expect("ip").into() };
-        assert_eq!((desired.nets.len(), desired.nets[&pods]), (3, net_flags::POD));
+        assert_eq!((desired.nets.len(), desired.nets[&key("10.0.1.0")]), (3, net_flags::POD));
+        assert!(!desired.is_whole, "other nodes are not known yet, and nothing of theirs is taken out");
+    }
+
+    #[test]
+    fn pods_of_other_nodes_are_reached_without_masquerading() {
+        let all = Masquerade { v4: true, ..Masquerade::default() };
+        all.set_own(nets(&["10.0.1.0/24"]));
+        all.set_remote(nets(&["10.0.2.0/24"]));
+        let desired = all.desired(&ips(&[(2, "192.0.2.1")]), &[2]).expect("its ranges are known");
+        assert!(desired.is_whole);
+        assert_eq!(desired.nets[&key("10.0.2.0")], net_flags::NATIVE);
     }
 
     #[test]
     fn what_is_switched_off_or_has_no_pods_masquerades_nothing() {
         let node = ips(&[(2, "192.0.2.1"), (2, "2001:db8::1")]);
-        let no_v6 = Masquerade { pods: nets(&["10.0.1.0/24"]), v4: true, ..Masquerade::default() };
-        assert_eq!(no_v6.desired(&node, &[2]).devices[&2].v6, MasqueradeValue::UNSET);
+        let no_v6 = Masquerade { v4: true, ..Masquerade::default() };
+        no_v6.set_own(nets(&["10.0.1.0/24"]));
+        assert_eq!(no_v6.desired(&node, &[2]).expect("known").devices[&2].v6, MasqueradeValue::UNSET);
         let no_pods = Masquerade { v4: true, v6: true, ..Masquerade::default() };
-        assert_eq!(no_pods.desired(&node, &[2]), super::Desired::default());
+        no_pods.set_own(Vec::new());
+        let nothing = super::Desired { is_whole: true, ..super::Desired::default() };
+        assert_eq!(no_pods.desired(&node, &[2]), Some(nothing));
+    }
+
+    /// Of a range of 24 bits.
+    fn key(text: &str) -> NetKey {
+        NetKey { bits: 120, address: text.parse::<std::net::IpAddr>().expect("an address").into() }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) fn has_status(kind: Kind) -> bool {
 pub(crate) fn document(object: &Object) -> Value {
     match object {
         Object::Namespace(stored) => plain(stored),
+        Object::Node(stored) => plain(stored),
         Object::Secret(stored) => redacted(stored),
         Object::Service(stored) => plain(stored),
         Object::EndpointSlice(stored) => plain(stored),
@@ -28,6 +29,7 @@ pub(crate) fn document(object: &Object) -> Value {
         Object::HttpRoute(stored) => plain(stored),
         Object::ReferenceGrant(stored) => plain(stored),
         Object::LbPool(stored) => plain(stored),
+        Object::CiliumNode(stored) => plain(stored),
     }
 }
 

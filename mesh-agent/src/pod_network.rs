@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use mesh_cni_wire::{Attachment, Code, Failure};
 use mesh_control_endpoint::{Endpoint, Endpoints, PodName, Wanted};
-use mesh_control_ipam::{NodeIpam, Usage};
+use mesh_control_ipam::{IpamError, NodeIpam, Usage};
 use mesh_control_node::{Forwarding, Link, NodeState, enable_forwarding};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::args::PodOptions;
+use crate::args::{Ipam, PodOptions};
 use crate::datapath::Datapath;
 use crate::health::PartHealth;
+use crate::pod_ranges::KeptRanges;
 use crate::turns::{Turn, Turns};
 
 /// How long a call may wait for another one about the same interface.
@@ -34,8 +36,12 @@ pub(crate) struct PodNetwork {
     /// Asked for; 0: that of the devices.
     mtu: u32,
     turns: Turns<Attachment>,
-    /// What is wrong since the start.
-    troubles: Vec<String>,
+    /// The ranges, for the next agent.
+    kept: KeptRanges,
+    /// What to do while there is no range.
+    awaited: String,
+    /// What is wrong, in the order it was found.
+    troubles: Mutex<Vec<String>>,
 }
 
 /// What a pod wants.
@@ -56,40 +62,84 @@ impl PodNetwork {
         datapath: Arc<Datapath>,
         node: watch::Receiver<NodeState>,
     ) -> anyhow::Result<Self> {
-        let ranges = options.ranges();
-        let families = [
-            (Forwarding::V4, options.ipv4_range.is_empty()),
-            (Forwarding::V6, options.ipv6_range.is_empty()),
-        ];
-        let mut troubles = Vec::new();
-        for (family, _) in families.into_iter().filter(|(_, is_empty)| !is_empty) {
-            if let Err(error) = enable_forwarding(family) {
-                let switch = match family {
-                    Forwarding::V4 => "net.ipv4.ip_forward",
-                    Forwarding::V6 => "net.ipv6.conf.all.forwarding",
-                };
-                troubles.push(format!("the node does not forward ({error}): sysctl -w {switch}=1"));
-            }
-        }
+        let kept = KeptRanges::at(run_dir.join("pod-ranges.json"));
+        let ranges = match options.ranges() {
+            none if none.is_empty() => kept.read(),
+            given => given,
+        };
         let (endpoints, restored) =
             Endpoints::restore(run_dir.join("endpoints")).context("cannot take up the pods' endpoints")?;
-        let mut ipam = NodeIpam::default();
-        ipam.set_ranges(&ranges);
-        for endpoint in &restored.kept {
-            if !ipam.claim(&endpoint.addresses, &owner_of(endpoint)) {
-                let shown = endpoint.shown();
-                tracing::warn!(endpoint = shown, "its address is outside of the node's ranges; it keeps it");
-            }
-        }
         for endpoint in &restored.dropped {
             tracing::info!(endpoint = endpoint.shown(), "its pod is gone, or never was: taken away");
         }
-        troubles.extend(restored.unreadable.iter().map(|error| format!("{error}; moved aside")));
+        let troubles: Vec<String> =
+            restored.unreadable.iter().map(|error| format!("{error}; moved aside")).collect();
         for trouble in &troubles {
             tracing::warn!("{trouble}");
         }
-        let (ipam, turns) = (Mutex::new(ipam), Turns::default());
-        Ok(Self { endpoints, ipam, datapath, node, mtu: options.mtu, turns, troubles })
+        let pods = Self {
+            endpoints,
+            ipam: Mutex::default(),
+            datapath,
+            node,
+            mtu: options.mtu,
+            turns: Turns::default(),
+            kept,
+            awaited: awaited(options),
+            troubles: Mutex::new(troubles),
+        };
+        if !ranges.is_empty() {
+            pods.set_ranges(&ranges);
+        }
+        Ok(pods)
+    }
+
+    /// Gives addresses from these ranges from now on. Pods that have one of another range keep it.
+    pub(crate) fn set_ranges(&self, ranges: &[IpNet]) {
+        let mut ranges = ranges.to_vec();
+        // As their use is told: the order counts within a family.
+        ranges.sort_by_key(|range| matches!(range, IpNet::V6(_)));
+        let families = [
+            (Forwarding::V4, "net.ipv4.ip_forward", ranges.iter().any(|range| matches!(range, IpNet::V4(_)))),
+            (
+                Forwarding::V6,
+                "net.ipv6.conf.all.forwarding",
+                ranges.iter().any(|range| matches!(range, IpNet::V6(_))),
+            ),
+        ];
+        for (family, switch, _) in families.into_iter().filter(|(_, _, is_there)| *is_there) {
+            if let Err(error) = enable_forwarding(family) {
+                self.trouble(format!("the node does not forward ({error}): sysctl -w {switch}=1"));
+            }
+        }
+        {
+            // Whoever is removed meanwhile gives back only after this, what it is given here as well.
+            let mut ipam = self.lock();
+            let last: Vec<IpNet> =
+                ipam.usage().iter().filter(|usage| !usage.is_leaving).map(|usage| usage.range).collect();
+            if last == ranges {
+                return;
+            }
+            ipam.set_ranges(&ranges);
+            for endpoint in self.endpoints.list() {
+                if !ipam.claim(&endpoint.addresses, &owner_of(&endpoint)) {
+                    let shown = endpoint.shown();
+                    tracing::warn!(
+                        endpoint = shown,
+                        "its address is outside of the node's ranges; it keeps it"
+                    );
+                }
+            }
+        }
+        let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+        tracing::info!(ranges = shown.join(","), "pods get addresses");
+        self.kept.write(&ranges);
+        self.datapath.masquerade().set_own(ranges);
+    }
+
+    /// The ranges of other nodes' pods.
+    pub(crate) fn set_remote_ranges(&self, ranges: Vec<IpNet>) {
+        self.datapath.masquerade().set_remote(ranges);
     }
 
     /// Gives a pod its network.
@@ -105,8 +155,11 @@ impl PodNetwork {
         self.take_away(&attachment)?;
         let owner = owner_name(&attachment);
         let addresses = self.lock().allocate(&owner).map_err(|error| {
-            let fix = "delete pods of this node, or give it another range";
-            Failure::new(Code::Exhausted, format!("millrace: {error}; {fix}"))
+            let code = match error {
+                IpamError::NoRange => Code::TryAgainLater,
+                IpamError::Exhausted { .. } => Code::Exhausted,
+            };
+            Failure::new(code, format!("millrace: {error}; {}", self.fix_of(&error)))
         })?;
         let mtu = self.device_mtu();
         let Attachment { container_id, interface } = attachment.clone();
@@ -165,7 +218,9 @@ impl PodNetwork {
     /// Whether a pod would get a network now.
     pub(crate) fn is_available(&self) -> Result<(), Failure> {
         let available = self.lock().can_allocate();
-        available.map_err(|error| Failure::new(Code::NotAvailable, format!("millrace: {error}")))
+        available.map_err(|error| {
+            Failure::new(Code::NotAvailable, format!("millrace: {error}; {}", self.fix_of(&error)))
+        })
     }
 
     /// All endpoints.
@@ -186,17 +241,30 @@ impl PodNetwork {
             .iter()
             .map(|usage| format!("{} of {} addresses of {} in use", usage.used, usage.capacity, usage.range))
             .collect();
-        if !self.troubles.is_empty() {
-            return PartHealth::degraded(NAME, self.troubles.join("; "), "mend it and start the agent again");
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).join("; ");
+        if !troubles.is_empty() {
+            return PartHealth::degraded(NAME, troubles, "mend it and start the agent again");
         }
-        if let Err(failure) = self.is_available() {
-            return PartHealth::degraded(
-                NAME,
-                failure.msg,
-                "delete pods of this node, or give it another range",
-            );
+        let available = self.lock().can_allocate();
+        if let Err(error) = available {
+            return PartHealth::degraded(NAME, error.to_string(), self.fix_of(&error));
         }
         PartHealth::ok(NAME, format!("{} endpoints; {}", self.list().len(), ranges.join(", ")))
+    }
+
+    fn fix_of(&self, error: &IpamError) -> String {
+        match error {
+            IpamError::NoRange => self.awaited.clone(),
+            IpamError::Exhausted { .. } => "delete pods of this node, or give it another range".to_owned(),
+        }
+    }
+
+    fn trouble(&self, trouble: String) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        if !troubles.contains(&trouble) {
+            tracing::warn!("{trouble}");
+            troubles.push(trouble);
+        }
     }
 
     fn take_away(&self, attachment: &Attachment) -> Result<Option<Endpoint>, Failure> {
@@ -228,6 +296,21 @@ impl PodNetwork {
 
     fn lock(&self) -> MutexGuard<'_, NodeIpam> {
         self.ipam.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What somebody can do about a node without a range.
+fn awaited(options: &PodOptions) -> String {
+    let node = options.node_name();
+    match options.ipam {
+        Some(Ipam::Kubernetes) => format!(
+            "Kubernetes writes spec.podCIDRs of Node {node} when its controller manager runs with \
+             --allocate-node-cidrs; this is tried again"
+        ),
+        Some(Ipam::ClusterPool) => format!(
+            "the operator writes spec.ipam.podCIDRs of CiliumNode {node}; see its log; this is tried again"
+        ),
+        None => "set --ipv4-range or --ipv6-range".to_owned(),
     }
 }
 

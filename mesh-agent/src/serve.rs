@@ -21,6 +21,7 @@ use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
 use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
+use crate::nodes::{FILLED_BY_NODES, NodesConfig, NodesKeeper, NodesReport};
 use crate::pod_network::PodNetwork;
 use crate::proxy::{ProxyProcess, Started};
 use crate::source::Source;
@@ -100,6 +101,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         Some(datapath) => Some(start_kernel(&database, datapath)?),
         None => None,
     };
+    let nodes = Arc::<NodesReport>::default();
     let view = Arc::new(View {
         started,
         state: ArcSwap::from_pointee(State::starting(source.read().health)),
@@ -109,12 +111,13 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         server: handle.clone(),
         datapath: datapath.clone(),
         pods: pods.clone(),
+        nodes: nodes.clone(),
         run_dir: run_dir.clone(),
         events: EventLog::default(),
     });
     tell_start(&view);
     // Before the agent's own socket: whoever sees that answer finds the pods' network served.
-    let _cni = match pods {
+    let _cni = match pods.clone() {
         Some(pods) => Some(cni::serve(&run_dir.join(mesh_cni_wire::SOCKET), pods, view.clone())?),
         None => None,
     };
@@ -126,6 +129,18 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     tokio::spawn(proxy_watch::watch(proxy.clone(), view.clone()));
     let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
+    let nodes_keeper = NodesKeeper {
+        config: NodesConfig::of(&options.pods),
+        source: source.clone(),
+        state: node.clone(),
+        database: database.clone(),
+        nodes: database.add_table([]),
+        routes: kernel.as_ref().map(|kernel| kernel.routes),
+        pods,
+        report: nodes,
+    };
+    // Ends with the source.
+    tokio::spawn(nodes_keeper.run());
     let control = Control {
         config: derive_config(options, &entries),
         source,
@@ -161,11 +176,11 @@ fn start_pods(
     datapath: Option<&Arc<Datapath>>,
     node: &watch::Receiver<NodeState>,
 ) -> anyhow::Result<Option<Arc<PodNetwork>>> {
-    if options.pods.ranges().is_empty() {
+    if !options.pods.is_wanted() {
         return Ok(None);
     }
     let datapath = datapath.context(
-        "--ipv4-range and --ipv6-range make this agent the pods' network, which needs its kernel programs: \
+        "--ipam, --ipv4-range and --ipv6-range make this agent the pods' network, which needs its kernel programs: \
          start it as root, without --redirect=off",
     )?;
     let pods = PodNetwork::start(&options.pods, &options.roots.run_dir, datapath.clone(), node.clone())?;
@@ -193,7 +208,7 @@ fn tell_start(view: &View) {
 fn start_kernel(database: &Arc<Database>, datapath: &Arc<Datapath>) -> anyhow::Result<Kernel> {
     let netlink = Netlink::start().context("cannot talk to the kernel's routing tables")?;
     let frontends = database.add_table([FILLED_BY_CONTROL]);
-    let routes = database.add_table([FILLED_BY_CONTROL]);
+    let routes = database.add_table([FILLED_BY_CONTROL, FILLED_BY_NODES]);
     let rules = database.add_table([FILLED_BY_CONTROL]);
     let config = ReconcilerConfig::default();
     let target = datapath.frontend_target()?;

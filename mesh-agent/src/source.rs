@@ -14,21 +14,22 @@ use tokio::sync::watch;
 use crate::args::{ClusterOptions, SourceOptions};
 use crate::health::{PartHealth, Problem};
 
-/// What is followed.
+/// What is followed. A clone follows the same by itself.
+#[derive(Clone)]
 pub(crate) enum Source {
     /// Files.
     Folder {
         /// Newest state.
         state: watch::Receiver<Arc<FolderState>>,
         /// Follows as long as it is there.
-        _watcher: Watcher,
+        _watcher: Arc<Watcher>,
     },
     /// A cluster.
     Cluster {
         /// Newest state.
         state: watch::Receiver<Arc<ApiState>>,
         /// Follows as long as it is there.
-        _reflection: Reflection,
+        _reflection: Arc<Reflection>,
     },
 }
 
@@ -65,7 +66,7 @@ impl Source {
 
     fn folder(manifests: PathBuf) -> anyhow::Result<Self> {
         let watcher = Watcher::start(manifests).context("cannot watch the manifests")?;
-        Ok(Self::Folder { state: watcher.state(), _watcher: watcher })
+        Ok(Self::Folder { state: watcher.state(), _watcher: Arc::new(watcher) })
     }
 
     async fn cluster(options: &ClusterOptions) -> anyhow::Result<Self> {
@@ -77,7 +78,7 @@ impl Source {
             );
         }
         let reflection = Reflection::start(config).await.context("cannot read from an API server")?;
-        Ok(Self::Cluster { state: reflection.state(), _reflection: reflection })
+        Ok(Self::Cluster { state: reflection.state(), _reflection: Arc::new(reflection) })
     }
 
     /// Waits for another state than the last one that was read. May be dropped at any time.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::datapath::Datapath;
 use crate::events::EventLog;
 use crate::health::PartHealth;
+use crate::nodes::NodesReport;
 use crate::pod_network::PodNetwork;
 use crate::services::{ServiceIds, ServiceRow};
 use crate::state::State;
@@ -53,6 +54,8 @@ pub(crate) struct View {
     pub(crate) datapath: Option<Arc<Datapath>>,
     /// The pods' network, where this agent makes it.
     pub(crate) pods: Option<Arc<PodNetwork>>,
+    /// The cluster's nodes.
+    pub(crate) nodes: Arc<NodesReport>,
     /// Folder of the sockets.
     pub(crate) run_dir: PathBuf,
     /// What happens.
@@ -70,14 +73,19 @@ impl View {
         let mut parts = self.state.load().parts.clone();
         parts.insert(parts.len().min(1), processes::health(self.processes.load().as_deref()));
         parts.extend(self.datapath.as_ref().map(|datapath| datapath.health()));
+        // An agent that makes no pods' network has no use for them.
+        parts.extend(self.pods.as_ref().map(|_| self.nodes.health()));
         parts.extend(self.pods.as_ref().map(|pods| pods.health()));
         parts
     }
 
     /// The pods of this node that this agent made the network of, and how full its ranges are.
     pub(crate) fn endpoints(&self) -> Result<Value, Refusal> {
-        let none =
-            || Refusal::Unavailable("this agent makes no pods' network: it has no --ipv4-range".to_owned());
+        let none = || {
+            Refusal::Unavailable(
+                "this agent makes no pods' network: it has neither --ipam nor --ipv4-range".to_owned(),
+            )
+        };
         let pods = self.pods.as_ref().ok_or_else(none)?;
         Ok(json!({"endpoints": pods.list(), "ranges": pods.usage()}))
     }

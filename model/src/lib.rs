@@ -11,10 +11,12 @@ pub mod address;
 pub mod condition;
 pub mod l7;
 pub mod name;
+pub mod node;
 pub mod origin;
 pub mod secret;
 pub mod service;
 
 pub use condition::{ConditionIntent, ConditionScope, ConditionStatus, Note, Severity};
 pub use name::{Hostname, NamespacedName};
+pub use node::Node;
 pub use origin::{ObjectKey, Origin};

@@ -223,7 +223,19 @@ impl Transaction {
     /// Makes the table hold exactly `rows`; rows that are equal to what is there do not change. Costs
     /// O(rows). Returns the number of rows written or deleted.
     pub fn replace<R: Row>(&mut self, table: Table<R>, rows: impl IntoIterator<Item = Arc<R>>) -> usize {
-        let mut unseen: BTreeSet<R::Key> = self.state(table).rows.keys().cloned().collect();
+        self.replace_part(table, |_| true, rows)
+    }
+
+    /// The same for the part of the table that `is_part` says yes to; the rows of others stay, unless `rows` has one
+    /// of their keys.
+    pub fn replace_part<R: Row>(
+        &mut self,
+        table: Table<R>,
+        is_part: impl Fn(&R) -> bool,
+        rows: impl IntoIterator<Item = Arc<R>>,
+    ) -> usize {
+        let part = self.state(table).rows.iter().filter(|(_, entry)| is_part(&entry.row));
+        let mut unseen: BTreeSet<R::Key> = part.map(|(key, _)| key.clone()).collect();
         let mut count = 0;
         for row in rows {
             unseen.remove(&row.key());

@@ -53,6 +53,16 @@ fn an_equal_row_changes_nothing_and_wakes_nobody() {
 }
 
 #[test]
+fn a_part_of_a_table_is_replaced_and_the_rest_stays() {
+    let database = Database::new();
+    let table = database.add_table::<Pair>([]);
+    database.write(|txn| txn.replace(table, [pair(1, 1), pair(2, 1), pair(3, 9)]));
+    let count = database.write(|txn| txn.replace_part(table, |row| row.value == 1, [pair(2, 1), pair(4, 1)]));
+    assert_eq!(count, 2);
+    assert_eq!(content(&database.snapshot(), table), BTreeMap::from([(2, 1), (3, 9), (4, 1)]));
+}
+
+#[test]
 fn a_table_is_complete_when_every_source_has_said_so() {
     let database = Database::new();
     let table = database.add_table::<Pair>(["files", "api"]);

@@ -66,6 +66,8 @@ fn table(output: &Output, kind: Kind, objects: &[&Value]) -> String {
         Kind::Secret => (true, &["TYPE", "KEYS"], secret),
         Kind::Namespace => (false, &[], |_| Vec::new()),
         Kind::LbPool => (false, &["BLOCKS", "DISABLED"], pool),
+        Kind::Node => (false, &["INTERNAL-IP", "POD-CIDRS"], node),
+        Kind::CiliumNode => (false, &["INTERNAL-IP", "POD-CIDRS"], cilium_node),
     };
     let names: &[&str] = if is_namespaced { &["NAMESPACE", "NAME"] } else { &["NAME"] };
     // What is wrong with an Ingress is prose.
@@ -217,6 +219,20 @@ fn pool(object: &Value) -> Vec<String> {
         cidr => cidr,
     });
     vec![joined(blocks), cell(&spec["disabled"])]
+}
+
+fn node(object: &Value) -> Vec<String> {
+    internal_addresses(&object["status"]["addresses"], "address", &object["spec"]["podCIDRs"])
+}
+
+fn cilium_node(object: &Value) -> Vec<String> {
+    let spec = &object["spec"];
+    internal_addresses(&spec["addresses"], "ip", &spec["ipam"]["podCIDRs"])
+}
+
+fn internal_addresses(addresses: &Value, field: &str, ranges: &Value) -> Vec<String> {
+    let internal = items(addresses).filter(|address| address["type"] == "InternalIP");
+    vec![joined(internal.map(|address| text(&address[field]))), joined(items(ranges).map(text))]
 }
 
 #[cfg(test)]

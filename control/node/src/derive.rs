@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::tables::{DesiredRoute, DesiredRule};
+use crate::tables::{DesiredRoute, DesiredRule, Hop};
+
+/// Who wants the routes and rules of redirection.
+pub const REDIRECT: &str = "redirect";
 
 /// Numbers that redirection uses in the routing tables.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +36,7 @@ pub fn desired_rules(routing: &RedirectRouting) -> Vec<Arc<DesiredRule>> {
     let mut rules = Vec::with_capacity(4);
     for v4 in [true, false] {
         let rule = |priority, mark, table| {
-            Arc::new(DesiredRule { v4, priority, mark, table, owner: "redirect".to_owned() })
+            Arc::new(DesiredRule { v4, priority, mark, table, owner: REDIRECT.to_owned() })
         };
         rules.push(rule(routing.priority, Some(routing.mark), routing.marked_table));
         rules.push(rule(routing.priority + 1, None, routing.address_table));
@@ -53,7 +56,7 @@ pub fn desired_routes(
     routing: &RedirectRouting,
 ) -> Vec<Arc<DesiredRoute>> {
     let route = |destination, table, source| {
-        Arc::new(DesiredRoute { destination, table, source, owner: "redirect".to_owned() })
+        Arc::new(DesiredRoute { destination, hop: Hop::Here, table, source, owner: REDIRECT.to_owned() })
     };
     let everything_v4 = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0));
     let everything_v6 = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0));

@@ -9,13 +9,18 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
 use std::net::IpAddr;
 
-use crate::tables::{DesiredRoute, DesiredRule};
+use crate::tables::{DesiredRoute, DesiredRule, Hop};
 
 /// Protocol number written into our routes, so that only they are pruned. Not taken by any routing daemon
 /// in the kernel's list.
 pub(crate) const OUR_PROTOCOL: u8 = 109;
 /// Index of the loopback device in every network namespace.
 const LOOPBACK: u32 = 1;
+/// Metric of routes to other nodes. A route that somebody else made for the same range, with any of the usual metrics,
+/// is neither replaced nor overruled.
+const NODE_METRIC: u32 = 2048;
+/// What the kernel says of a gateway that is not on the link (ENETUNREACH, EHOSTUNREACH).
+const NOT_ON_LINK: [i32; 2] = [-101, -113];
 
 /// Why the kernel did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,19 @@ pub enum NetlinkError {
         what: String,
         /// The kernel's answer.
         reason: String,
+    },
+    /// Another node is behind a router.
+    #[error(
+        "the pods of {node} ({destination}) cannot be routed: no link of this node leads to {gateway} without a router; \
+         use tunnels, or let the routers know the pods' ranges and leave --auto-direct-node-routes out"
+    )]
+    NotOnLink {
+        /// The node.
+        node: String,
+        /// Its address.
+        gateway: IpAddr,
+        /// Its pods.
+        destination: ipnet::IpNet,
     },
     /// The thread that holds the socket is gone.
     #[error("the netlink thread has ended")]
@@ -85,8 +103,27 @@ impl Netlink {
     /// Adds a route or puts it in the place of the one with its key.
     pub(crate) fn set_route(&self, route: &DesiredRoute) -> Result<(), NetlinkError> {
         let message = route_message(route)?;
-        let what = format!("ip route replace local {} table {}", route.destination, route.table);
-        self.call(what, async move |handle| handle.route().add(message).replace().execute().await)
+        let kind = match &route.hop {
+            Hop::Here => "local ",
+            Hop::Node { .. } => "",
+        };
+        let what = format!("ip route replace {kind}{} table {}", route.destination, route.table);
+        let off_link = self.call(what, async move |handle| {
+            match handle.route().add(message).replace().execute().await {
+                Err(rtnetlink::Error::NetlinkError(error)) if NOT_ON_LINK.contains(&error.raw_code()) => {
+                    Ok(true)
+                }
+                outcome => outcome.map(|()| false),
+            }
+        })?;
+        match &route.hop {
+            Hop::Node { name, gateway, .. } if off_link => Err(NetlinkError::NotOnLink {
+                node: name.clone(),
+                gateway: *gateway,
+                destination: route.destination,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes a route; no error when it is not there.
@@ -172,11 +209,23 @@ pub(crate) fn route_message(route: &DesiredRoute) -> Result<RouteMessage, Netlin
     let builder = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.destination.addr(), route.destination.prefix_len())
         .map_err(|error| refused(error.to_string()))?
-        .output_interface(LOOPBACK)
         .table_id(route.table)
-        .protocol(RouteProtocol::from(OUR_PROTOCOL))
-        .scope(RouteScope::Host)
-        .kind(RouteType::Local);
+        .protocol(RouteProtocol::from(OUR_PROTOCOL));
+    let builder = match &route.hop {
+        Hop::Here => builder.output_interface(LOOPBACK).scope(RouteScope::Host).kind(RouteType::Local),
+        Hop::Node { gateway, device, .. } => {
+            let builder = builder
+                .gateway(*gateway)
+                .map_err(|error| refused(error.to_string()))?
+                .priority(NODE_METRIC)
+                .scope(RouteScope::Universe)
+                .kind(RouteType::Unicast);
+            match device {
+                Some(device) => builder.output_interface(*device),
+                None => builder,
+            }
+        }
+    };
     let builder = match route.source {
         Some(source) => builder.pref_source(source).map_err(|error| refused(error.to_string()))?,
         None => builder,

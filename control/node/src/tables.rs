@@ -1,15 +1,54 @@
-//! The rows of this feature. Both name their owner, so two features cannot fight over one route.
+//! The rows of this feature. Routes and rules name their owner, so two features cannot fight over one.
 
 use ipnet::IpNet;
+use mesh_model::Node;
 use mesh_tables::Row;
 use serde::Serialize;
 use std::net::IpAddr;
 
-/// A route that delivers to this node (`ip route add local ... dev lo`).
+/// A node of the cluster, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownNode {
+    /// The node.
+    #[serde(flatten)]
+    pub node: Node,
+    /// Whether it is the one that this agent runs on.
+    pub is_own: bool,
+}
+
+impl Row for KnownNode {
+    type Key = String;
+    const TABLE: &'static str = "nodes";
+    fn key(&self) -> Self::Key {
+        self.node.name.clone()
+    }
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Hop {
+    /// To this node itself (`ip route add local ... dev lo`).
+    Here,
+    /// To another node, which has to be on the link: nobody in between would know its pods.
+    Node {
+        /// The node's name.
+        name: String,
+        /// Its address.
+        gateway: IpAddr,
+        /// Index of the device; the kernel's choice without one.
+        device: Option<u32>,
+    },
+}
+
+/// A route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DesiredRoute {
-    /// What is delivered here.
+    /// Whose packets take it.
     pub destination: IpNet,
+    /// Where it leads.
+    pub hop: Hop,
     /// Routing table.
     pub table: u32,
     /// Source address for what a process of this node sends there; the kernel's choice without one.

@@ -36,6 +36,7 @@ impl ObjectSet {
     pub fn changes_since(&self, before: &Self) -> Vec<ObjectChange> {
         let mut changes = Vec::new();
         differences(&before.namespaces, &self.namespaces, &mut changes);
+        differences(&before.nodes, &self.nodes, &mut changes);
         differences(&before.secrets, &self.secrets, &mut changes);
         differences(&before.services, &self.services, &mut changes);
         differences(&before.endpoint_slices, &self.endpoint_slices, &mut changes);
@@ -46,6 +47,7 @@ impl ObjectSet {
         differences(&before.http_routes, &self.http_routes, &mut changes);
         differences(&before.reference_grants, &self.reference_grants, &mut changes);
         differences(&before.lb_pools, &self.lb_pools, &mut changes);
+        differences(&before.cilium_nodes, &self.cilium_nodes, &mut changes);
         changes
     }
 }

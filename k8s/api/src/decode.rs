@@ -1,12 +1,13 @@
 //! One parsed value to one typed object, with everything an API server would find wrong with it.
 
-use k8s_openapi::api::core::v1::{Namespace, Secret as WireSecret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret as WireSecret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cilium_node::CiliumNode;
 use crate::finding::{Finding, Severity};
 use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kind::Kind;
@@ -42,6 +43,7 @@ impl Object {
     ) -> Option<Self> {
         match kind {
             Kind::Namespace => finish::<Namespace>(value, facts, findings),
+            Kind::Node => finish::<Node>(value, facts, findings),
             Kind::Secret => finish_with(value, facts, findings, |wire: WireSecret| Secret::from(wire)),
             Kind::Service => finish::<Service>(value, facts, findings),
             Kind::EndpointSlice => finish::<EndpointSlice>(value, facts, findings),
@@ -52,18 +54,26 @@ impl Object {
             Kind::HttpRoute => finish::<HttpRoute>(value, facts, findings),
             Kind::ReferenceGrant => finish::<ReferenceGrant>(value, facts, findings),
             Kind::LbPool => finish::<LbPool>(value, facts, findings),
+            Kind::CiliumNode => finish::<CiliumNode>(value, facts, findings),
         }
     }
 }
 
 /// Makes `value` what translators take: nulls gone, managed fields, the copy that `kubectl apply` leaves and the
-/// status gone (a Service keeps its status: the addresses it was given are in it), no namespace on a kind that
-/// has none. True when a namespace was taken out.
+/// status gone (a Service keeps its status: the addresses it was given are in it; a Node its addresses), no
+/// namespace on a kind that has none. True when a namespace was taken out.
 pub fn normalise(kind: Kind, value: &mut Value) -> bool {
     remove_nulls(value);
     let Some(object) = value.as_object_mut() else { return false };
-    if kind != Kind::Service {
-        object.remove("status");
+    match kind {
+        Kind::Service => {}
+        // The rest is written anew every few minutes, and is as much as all other fields together.
+        Kind::Node => {
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                status.retain(|field, _| field == "addresses");
+            }
+        }
+        _ => drop(object.remove("status")),
     }
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return false };
     metadata.remove("managedFields");

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Kind {
     /// `v1 Namespace`.
     Namespace,
+    /// `v1 Node`.
+    Node,
     /// `v1 Secret`.
     Secret,
     /// `v1 Service`.
@@ -27,12 +29,15 @@ pub enum Kind {
     ReferenceGrant,
     /// `cilium.io CiliumLoadBalancerIPPool`.
     LbPool,
+    /// `cilium.io CiliumNode`.
+    CiliumNode,
 }
 
 impl Kind {
     /// All of them, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Namespace,
+        Self::Node,
         Self::Secret,
         Self::Service,
         Self::EndpointSlice,
@@ -43,6 +48,7 @@ impl Kind {
         Self::HttpRoute,
         Self::ReferenceGrant,
         Self::LbPool,
+        Self::CiliumNode,
     ];
 
     /// The kind of this group and name, in whatever version.
@@ -54,6 +60,7 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Namespace => "Namespace",
+            Self::Node => "Node",
             Self::Secret => "Secret",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
@@ -64,6 +71,7 @@ impl Kind {
             Self::HttpRoute => "HTTPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::LbPool => "CiliumLoadBalancerIPPool",
+            Self::CiliumNode => "CiliumNode",
         }
     }
 
@@ -71,6 +79,7 @@ impl Kind {
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Namespace => "namespaces",
+            Self::Node => "nodes",
             Self::Secret => "secrets",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
@@ -81,19 +90,20 @@ impl Kind {
             Self::HttpRoute => "httproutes",
             Self::ReferenceGrant => "referencegrants",
             Self::LbPool => "ciliumloadbalancerippools",
+            Self::CiliumNode => "ciliumnodes",
         }
     }
 
     /// API group, empty for the core group.
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Namespace | Self::Secret | Self::Service => "",
+            Self::Namespace | Self::Node | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::IngressClass | Self::Ingress => "networking.k8s.io",
             Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => {
                 "gateway.networking.k8s.io"
             }
-            Self::LbPool => "cilium.io",
+            Self::LbPool | Self::CiliumNode => "cilium.io",
         }
     }
 
@@ -102,6 +112,7 @@ impl Kind {
         match self {
             Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => &["v1", "v1beta1"],
             Self::LbPool => &["v2", "v2alpha1"],
+            Self::CiliumNode => &["v2"],
             _ => &["v1"],
         }
     }
@@ -119,13 +130,26 @@ impl Kind {
     pub const fn is_custom(self) -> bool {
         matches!(
             self,
-            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant | Self::LbPool
+            Self::GatewayClass
+                | Self::Gateway
+                | Self::HttpRoute
+                | Self::ReferenceGrant
+                | Self::LbPool
+                | Self::CiliumNode
         )
     }
 
     /// Whether objects of the kind live in a namespace.
     pub const fn namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::IngressClass | Self::GatewayClass | Self::LbPool)
+        !matches!(
+            self,
+            Self::Namespace
+                | Self::Node
+                | Self::IngressClass
+                | Self::GatewayClass
+                | Self::LbPool
+                | Self::CiliumNode
+        )
     }
 }
 

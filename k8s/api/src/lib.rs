@@ -7,6 +7,7 @@
 //! [`ObjectSet`], then [`Stored`]. The crate spawns no tasks and does no I/O.
 
 mod change;
+mod cilium_node;
 mod decode;
 mod finding;
 mod kind;
@@ -19,6 +20,7 @@ mod stored;
 mod validate;
 
 pub use change::{ChangeKind, ObjectChange};
+pub use cilium_node::{CiliumNode, CiliumNodeAddress, CiliumNodeIpam, CiliumNodeSpec};
 pub use decode::{Facts, normalise};
 pub use finding::{Finding, Severity};
 pub use kind::Kind;
@@ -32,8 +34,8 @@ pub use stored::{Resource, Source, Stored};
 /// Core API, `v1`. [`Secret`] is not among them: the crate has its own, which never prints its bytes.
 pub mod core {
     pub use k8s_openapi::api::core::v1::{
-        Namespace, NamespaceSpec, ObjectReference, Secret as WireSecret, Service, ServicePort, ServiceSpec,
-        TypedLocalObjectReference,
+        Namespace, NamespaceSpec, Node, NodeAddress, NodeSpec, NodeStatus, ObjectReference,
+        Secret as WireSecret, Service, ServicePort, ServiceSpec, TypedLocalObjectReference,
     };
 }
 

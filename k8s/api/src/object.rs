@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mesh_model::{NamespacedName, ObjectKey, Origin};
 
+use crate::cilium_node::CiliumNode;
 use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kind::Kind;
 use crate::lb_pool::LbPool;
@@ -19,6 +20,8 @@ use crate::stored::{Resource, Source, Stored};
 pub enum Object {
     /// A Namespace.
     Namespace(Arc<Stored<Namespace>>),
+    /// A Node.
+    Node(Arc<Stored<Node>>),
     /// A Secret.
     Secret(Arc<Stored<Secret>>),
     /// A Service.
@@ -39,6 +42,8 @@ pub enum Object {
     ReferenceGrant(Arc<Stored<ReferenceGrant>>),
     /// A CiliumLoadBalancerIPPool.
     LbPool(Arc<Stored<LbPool>>),
+    /// A CiliumNode.
+    CiliumNode(Arc<Stored<CiliumNode>>),
 }
 
 /// The same expression for the content of every variant.
@@ -46,6 +51,7 @@ macro_rules! each {
     ($object:expr, $stored:ident => $result:expr) => {
         match $object {
             Object::Namespace($stored) => $result,
+            Object::Node($stored) => $result,
             Object::Secret($stored) => $result,
             Object::Service($stored) => $result,
             Object::EndpointSlice($stored) => $result,
@@ -56,6 +62,7 @@ macro_rules! each {
             Object::HttpRoute($stored) => $result,
             Object::ReferenceGrant($stored) => $result,
             Object::LbPool($stored) => $result,
+            Object::CiliumNode($stored) => $result,
         }
     };
 }
@@ -65,6 +72,7 @@ impl Object {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Namespace(_) => Kind::Namespace,
+            Self::Node(_) => Kind::Node,
             Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
@@ -75,6 +83,7 @@ impl Object {
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::LbPool(_) => Kind::LbPool,
+            Self::CiliumNode(_) => Kind::CiliumNode,
         }
     }
 
@@ -94,8 +103,8 @@ impl Object {
                 }
             };
         }
-        same!(Namespace Secret Service EndpointSlice IngressClass Ingress
-              GatewayClass Gateway HttpRoute ReferenceGrant LbPool)
+        same!(Namespace Node Secret Service EndpointSlice IngressClass Ingress
+              GatewayClass Gateway HttpRoute ReferenceGrant LbPool CiliumNode)
     }
 
     /// `metadata`.
@@ -154,6 +163,6 @@ macro_rules! resources {
 }
 
 resources! {
-    Namespace Secret Service EndpointSlice IngressClass Ingress
-    GatewayClass Gateway HttpRoute ReferenceGrant LbPool
+    Namespace Node Secret Service EndpointSlice IngressClass Ingress
+    GatewayClass Gateway HttpRoute ReferenceGrant LbPool CiliumNode
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use mesh_model::NamespacedName;
 
+use crate::cilium_node::CiliumNode;
 use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kind::Kind;
 use crate::lb_pool::LbPool;
@@ -25,6 +26,8 @@ pub type ObjectMap<K, T> = OrdMap<K, Arc<Stored<T>>>;
 pub struct ObjectSet {
     /// Namespaces by name. A namespace need not be here for objects to live in it.
     pub namespaces: ObjectMap<String, Namespace>,
+    /// Nodes by name.
+    pub nodes: ObjectMap<String, Node>,
     /// Secrets.
     pub secrets: ObjectMap<NamespacedName, Secret>,
     /// Services.
@@ -45,6 +48,8 @@ pub struct ObjectSet {
     pub reference_grants: ObjectMap<NamespacedName, ReferenceGrant>,
     /// CiliumLoadBalancerIPPools by name.
     pub lb_pools: ObjectMap<String, LbPool>,
+    /// CiliumNodes by name.
+    pub cilium_nodes: ObjectMap<String, CiliumNode>,
 }
 
 impl ObjectSet {
@@ -53,6 +58,7 @@ impl ObjectSet {
         let name = object.name();
         match object {
             Object::Namespace(stored) => drop(self.namespaces.insert(name.name, stored)),
+            Object::Node(stored) => drop(self.nodes.insert(name.name, stored)),
             Object::Secret(stored) => drop(self.secrets.insert(name, stored)),
             Object::Service(stored) => drop(self.services.insert(name, stored)),
             Object::EndpointSlice(stored) => drop(self.endpoint_slices.insert(name, stored)),
@@ -63,6 +69,7 @@ impl ObjectSet {
             Object::HttpRoute(stored) => drop(self.http_routes.insert(name, stored)),
             Object::ReferenceGrant(stored) => drop(self.reference_grants.insert(name, stored)),
             Object::LbPool(stored) => drop(self.lb_pools.insert(name.name, stored)),
+            Object::CiliumNode(stored) => drop(self.cilium_nodes.insert(name.name, stored)),
         }
     }
 
@@ -70,6 +77,7 @@ impl ObjectSet {
     pub fn get(&self, kind: Kind, name: &NamespacedName) -> Option<Object> {
         match kind {
             Kind::Namespace => self.namespaces.get(&name.name).cloned().map(Object::Namespace),
+            Kind::Node => self.nodes.get(&name.name).cloned().map(Object::Node),
             Kind::Secret => self.secrets.get(name).cloned().map(Object::Secret),
             Kind::Service => self.services.get(name).cloned().map(Object::Service),
             Kind::EndpointSlice => self.endpoint_slices.get(name).cloned().map(Object::EndpointSlice),
@@ -80,6 +88,7 @@ impl ObjectSet {
             Kind::HttpRoute => self.http_routes.get(name).cloned().map(Object::HttpRoute),
             Kind::ReferenceGrant => self.reference_grants.get(name).cloned().map(Object::ReferenceGrant),
             Kind::LbPool => self.lb_pools.get(&name.name).cloned().map(Object::LbPool),
+            Kind::CiliumNode => self.cilium_nodes.get(&name.name).cloned().map(Object::CiliumNode),
         }
     }
 
@@ -87,6 +96,7 @@ impl ObjectSet {
     pub fn remove(&mut self, kind: Kind, name: &NamespacedName) {
         match kind {
             Kind::Namespace => drop(self.namespaces.remove(&name.name)),
+            Kind::Node => drop(self.nodes.remove(&name.name)),
             Kind::Secret => drop(self.secrets.remove(name)),
             Kind::Service => drop(self.services.remove(name)),
             Kind::EndpointSlice => drop(self.endpoint_slices.remove(name)),
@@ -97,15 +107,17 @@ impl ObjectSet {
             Kind::HttpRoute => drop(self.http_routes.remove(name)),
             Kind::ReferenceGrant => drop(self.reference_grants.remove(name)),
             Kind::LbPool => drop(self.lb_pools.remove(&name.name)),
+            Kind::CiliumNode => drop(self.cilium_nodes.remove(&name.name)),
         }
     }
 
     /// All objects, by kind in the order of [`Kind::ALL`], then by key.
     pub fn iter(&self) -> impl Iterator<Item = Object> {
-        let (namespaces, secrets) = (self.namespaces.values(), self.secrets.values());
+        let namespaces = self.namespaces.values();
         namespaces
             .map(|o| Object::Namespace(Arc::clone(o)))
-            .chain(secrets.map(|o| Object::Secret(Arc::clone(o))))
+            .chain(self.nodes.values().map(|o| Object::Node(Arc::clone(o))))
+            .chain(self.secrets.values().map(|o| Object::Secret(Arc::clone(o))))
             .chain(self.services.values().map(|o| Object::Service(Arc::clone(o))))
             .chain(self.endpoint_slices.values().map(|o| Object::EndpointSlice(Arc::clone(o))))
             .chain(self.ingress_classes.values().map(|o| Object::IngressClass(Arc::clone(o))))
@@ -115,11 +127,13 @@ impl ObjectSet {
             .chain(self.http_routes.values().map(|o| Object::HttpRoute(Arc::clone(o))))
             .chain(self.reference_grants.values().map(|o| Object::ReferenceGrant(Arc::clone(o))))
             .chain(self.lb_pools.values().map(|o| Object::LbPool(Arc::clone(o))))
+            .chain(self.cilium_nodes.values().map(|o| Object::CiliumNode(Arc::clone(o))))
     }
 
     /// Number of objects.
     pub fn len(&self) -> usize {
         self.namespaces.len()
+            + self.nodes.len()
             + self.secrets.len()
             + self.services.len()
             + self.endpoint_slices.len()
@@ -130,6 +144,7 @@ impl ObjectSet {
             + self.http_routes.len()
             + self.reference_grants.len()
             + self.lb_pools.len()
+            + self.cilium_nodes.len()
     }
 
     /// True when there is no object.

@@ -1,12 +1,13 @@
-//! Kubernetes objects to intent rows: Services, their backends, certificates and address pools.
+//! Kubernetes objects to intent rows: Services, their backends, certificates, address pools and nodes.
 //!
 //! In comes an [`ObjectSet`]; out goes [`Ingested`], in the types of `mesh-model`: addresses are addresses
 //! and ports are ports, so nobody parses them again. [`ingest`] is pure and total: the same objects give
 //! the same rows, and what cannot be used is a [`Note`] that names object, field and fix. The crate spawns
-//! no tasks and does no I/O. Start reading at [`ingest`]; each kind has a file.
+//! no tasks and does no I/O. Start reading at [`ingest`], and [`nodes`] for what nodes are made of; each kind has a file.
 
 mod backends;
 mod certificate;
+mod node;
 mod note;
 mod pool;
 mod service;
@@ -19,6 +20,8 @@ use mesh_model::address::AddressPool;
 use mesh_model::secret::CertificateIndex;
 use mesh_model::service::{BackendIndex, ServiceIndex};
 use mesh_model::{ConditionIntent, Note};
+
+pub use node::{Nodes, PodRanges, nodes};
 
 /// Annotation of a Service: `keep` (the default) lets the backends behind the proxy see the client's
 /// address, `node` the node's.

@@ -2,12 +2,13 @@
 
 mod backends;
 mod certificates;
+mod nodes;
 mod pools;
 mod services;
 
 use mesh_k8s_api::core::{Service, WireSecret};
 use mesh_k8s_api::discovery::EndpointSlice;
-use mesh_k8s_api::{LbPool, Object, ObjectSet, Secret, Source, Stored};
+use mesh_k8s_api::{Facts, Kind, LbPool, Object, ObjectSet, Secret, Source, Stored, normalise};
 use serde_json::{Value, json};
 
 use crate::{Ingested, ingest};
@@ -32,8 +33,18 @@ fn object(mut value: Value) -> Object {
             value["apiVersion"] = json!("v1");
             stored(Secret::from(serde_json::from_value::<WireSecret>(value).unwrap())).into()
         }
+        "Node" => decoded(Kind::Node, value),
+        "CiliumNode" => decoded(Kind::CiliumNode, value),
         _ => stored(serde_json::from_value::<LbPool>(value).unwrap()).into(),
     }
+}
+
+/// As a reader does it.
+fn decoded(kind: Kind, mut value: Value) -> Object {
+    normalise(kind, &mut value);
+    let facts = Facts { source: Source::Api, uid: "u".into(), generation: 1 };
+    let mut findings = Vec::new();
+    Object::decode(kind, value, |_| facts, &mut findings).unwrap_or_else(|| panic!("{findings:?}"))
 }
 
 fn stored<T>(object: T) -> Stored<T> {

@@ -108,7 +108,7 @@ fn trim(kind: Kind, metadata: &mut Map<String, Value>) {
     metadata.retain(|field, _| !UNUSED.contains(&field.as_str()));
     // Controllers write much into these, and nothing reads them: `last-change-trigger-time` alone makes each
     // version of an EndpointSlice another one.
-    if matches!(kind, Kind::EndpointSlice | Kind::Secret) {
+    if matches!(kind, Kind::EndpointSlice | Kind::Secret | Kind::Node) {
         metadata.remove("annotations");
     }
 }
@@ -116,7 +116,10 @@ fn trim(kind: Kind, metadata: &mut Map<String, Value>) {
 /// Kinds that people write: an unknown field there may be a mistake. In the others it is one that a newer API
 /// server fills in by itself.
 fn is_written_by_people(kind: Kind) -> bool {
-    !matches!(kind, Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice)
+    !matches!(
+        kind,
+        Kind::Namespace | Kind::Node | Kind::Secret | Kind::Service | Kind::EndpointSlice | Kind::CiliumNode
+    )
 }
 
 /// Kinds whose status Millrace writes.

@@ -29,5 +29,5 @@ fn a_cluster_is_well_when_every_kind_is_followed_or_not_there() {
     assert_eq!((health.name, health.state), ("kubernetes", "ok"));
     let health = cluster_health(&state(vec![Phase::Live, Phase::Reading], 0));
     assert_eq!(health.state, "degraded");
-    assert!(health.detail.contains("secrets is not complete yet"), "{}", health.detail);
+    assert!(health.detail.contains("nodes is not complete yet"), "{}", health.detail);
 }

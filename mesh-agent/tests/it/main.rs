@@ -4,4 +4,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod operator;
+mod rules;
 mod sources;

@@ -16,8 +16,9 @@ const GATEWAY_CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses
 const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
 const POOLS: &str = "/apis/cilium.io/v2/ciliumloadbalancerippools";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
-const COLLECTIONS: [&str; 11] = [
+const COLLECTIONS: [&str; 12] = [
     "/api/v1/namespaces",
+    "/api/v1/nodes",
     "/api/v1/secrets",
     "/api/v1/services",
     "/apis/discovery.k8s.io/v1/endpointslices",

@@ -1,7 +1,7 @@
 //! Millrace as the only network of a cluster: pods that the kubelet starts, by the CNI plugin and the agents.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// Installs the plugin on a node and starts its agent there.
-fn start(cluster: &Cluster, node: &Node, ranges: &[String]) -> Guard {
+fn start(cluster: &Cluster, node: &Node) -> Guard {
     let object =
         std::env::var("MILLRACE_BPF_OBJECT").expect("`cargo xtask cluster e2e` names the kernel programs");
     let at = |path: &str| node.path(path).expect("the node runs");
@@ -41,47 +41,9 @@ fn start(cluster: &Cluster, node: &Node, ranges: &[String]) -> Guard {
         "1",
     ]);
     agent.arg("--cgroup").arg(Path::new("/sys/fs/cgroup/unified").join(node.network()));
-    for range in ranges {
-        agent.args([if range.contains(':') { "--ipv6-range" } else { "--ipv4-range" }, range]);
-    }
-    for range in cluster.spec().plan().pod_ranges().split(',') {
-        let flag =
-            if range.contains(':') { "--ipv6-native-routing-cidr" } else { "--ipv4-native-routing-cidr" };
-        agent.args([flag, range]);
-    }
+    agent.args(["--ipam", "kubernetes", "--auto-direct-node-routes", "--k8s-node-name", node.name()]);
     agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Guard::start(&mut agent).expect("the agent starts")
-}
-
-/// The ranges that Kubernetes gave each node, by its name.
-fn ranges(cluster: &Cluster) -> Vec<(String, Vec<String>)> {
-    let given = wait::until("every node has its ranges", SOON, || {
-        let nodes = cluster.node_objects()?;
-        let ranges = nodes.into_iter().map(|node| {
-            let ranges = node.spec.and_then(|spec| spec.pod_cidrs).unwrap_or_default();
-            (node.metadata.name.unwrap_or_default(), ranges)
-        });
-        let ranges: Vec<_> = ranges.collect();
-        ensure!(ranges.iter().all(|(_, ranges)| !ranges.is_empty()), "{ranges:?}");
-        Ok(ranges)
-    });
-    given.expect("ranges")
-}
-
-/// Routes each node's pods to it on the other ones.
-fn route(cluster: &Cluster, ranges: &[(String, Vec<String>)]) {
-    let plan = cluster.spec().plan();
-    for node in cluster.nodes() {
-        for (number, (name, ranges)) in (1..).zip(ranges) {
-            for range in ranges.iter().filter(|_| name != node.name()) {
-                let is_v4 = !range.contains(':');
-                let via: IpAddr = if is_v4 { plan.v4(number).into() } else { plan.v6(number).into() };
-                let family = if is_v4 { "-4" } else { "-6" };
-                let arguments = [family, "route", "replace", range, "via", &via.to_string()];
-                node.exec("ip", &arguments).expect("a route");
-            }
-        }
-    }
 }
 
 const SERVED: &str = r#"
@@ -110,10 +72,7 @@ spec:
 fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
     let own = Own::new(Spec { cni: Cni::None, ..spec("mill", 2, IpFamily::Dual) });
     let cluster = own.up();
-    let ranges = ranges(&cluster);
-    let of = |node: &Node| &ranges.iter().find(|(name, _)| name == node.name()).expect("its ranges").1;
-    let mut agents: Vec<Guard> = cluster.nodes().iter().map(|node| start(&cluster, node, of(node))).collect();
-    route(&cluster, &ranges);
+    let mut agents: Vec<Guard> = cluster.nodes().iter().map(|node| start(&cluster, node)).collect();
     let ready = cluster.wait_until_ready(SOON);
     let logs = || {
         let of = |node: &Node| {
@@ -132,6 +91,12 @@ fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
         assert_eq!(addresses.len(), 2, "{pod} has {addresses:?}");
     }
     pods.reach_each_other();
+    // What the ways to the other node are is the agent's: a route of somebody else's stays.
+    let routes = |node: &Node| {
+        let of = |family| node.exec("ip", &[family, "route", "show", "proto", "109"]).expect("routes");
+        [of("-4"), of("-6")].map(|routes| routes.lines().filter(|line| line.contains(" via ")).count())
+    };
+    assert_eq!(cluster.nodes().iter().map(routes).collect::<Vec<_>>(), [[1, 1], [1, 1]]);
 
     cluster.apply(&SERVED.replace("NAMESPACE", &pods.namespace)).expect("a Service and an Ingress");
     let services = ["get", "service", "web", "--namespace", pods.namespace.as_str(), "-o"];
@@ -160,7 +125,7 @@ fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
     drop(killed);
     pods.reach_each_other();
     pods.server("late", "node1");
-    agents.push(start(&cluster, &cluster.nodes()[0], of(&cluster.nodes()[0])));
+    agents.push(start(&cluster, &cluster.nodes()[0]));
     let late =
         cluster.wait_for_pods(&pods.namespace, "test=it", PODS_WITHIN).expect("the kubelet tries again");
     assert_eq!(late.len(), 4);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_control_node::{
-    DesiredRoute, DesiredRule, Netlink, NetlinkTarget, RedirectRouting, desired_routes, desired_rules,
-    observe, remove_all,
+    DesiredRoute, DesiredRule, Hop, NODES, Netlink, NetlinkTarget, RedirectRouting, desired_routes,
+    desired_rules, observe, remove_all,
 };
 use mesh_tables::{Database, Reconciler, ReconcilerConfig};
 
@@ -98,5 +98,73 @@ fn kernel_links_and_addresses_are_followed() {
             assert!(link.up && link.ethernet && link.default_route);
             assert_eq!(seen.addresses, [(link.index, "10.0.0.1".parse().expect("an address"))]);
         });
+    });
+}
+
+fn to_node(destination: &str, gateway: &str) -> Arc<DesiredRoute> {
+    let gateway = gateway.parse().expect("an address");
+    let hop = Hop::Node { name: "other".to_owned(), gateway, device: None };
+    let destination = destination.parse().expect("a range");
+    Arc::new(DesiredRoute { destination, hop, table: 254, source: None, owner: NODES.to_owned() })
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_routes_to_other_nodes_come_and_go_and_a_route_of_somebody_else_stays() {
+    in_namespace(|| {
+        let netlink = Netlink::start().expect("a netlink socket");
+        ip("link add mrt-a type veth peer name mrt-b");
+        ip("link set mrt-a up");
+        ip("link set mrt-b up");
+        ip("addr add 192.0.2.1/24 dev mrt-a");
+        ip("addr add 2001:db8::1/64 dev mrt-a nodad");
+        let foreign = ["10.0.2.0/24 via 192.0.2.9 dev mrt-a", "fd00:2::/64 via 2001:db8::9 dev mrt-a"];
+        ip(&format!("route add {}", foreign[0]));
+        ip(&format!("-6 route add {}", foreign[1]));
+        runtime().block_on(async {
+            let database = Arc::new(Database::new());
+            let routes = database.add_table::<DesiredRoute>([]);
+            let config = ReconcilerConfig::default();
+            let handle =
+                Reconciler::start(database.clone(), routes, NetlinkTarget::new(netlink.clone()), config);
+            let settled = async || {
+                let at = database.snapshot().last_change(routes);
+                assert!(handle.reached(at, Duration::from_secs(5)).await);
+            };
+            let on_link =
+                [("10.0.2.0/24", "192.0.2.2"), ("10.0.3.0/24", "192.0.2.3"), ("fd00:2::/64", "2001:db8::2")];
+            let off_link = [("10.0.4.0/24", "198.51.100.4"), ("fd00:4::/64", "2001:db8:4::4")];
+            let all = on_link.into_iter().chain(off_link).map(|(to, by)| to_node(to, by));
+            database.write(|txn| txn.replace(routes, all));
+            settled().await;
+            let (v4, v6) = (ip("route show"), ip("-6 route show"));
+            for line in
+                ["10.0.2.0/24 via 192.0.2.2", "10.0.3.0/24 via 192.0.2.3", "10.0.2.0/24 via 192.0.2.9"]
+            {
+                assert!(v4.contains(line), "{line}: {v4}");
+            }
+            assert!(
+                v6.contains("fd00:2::/64 via 2001:db8::2") && v6.contains("fd00:2::/64 via 2001:db8::9"),
+                "{v6}"
+            );
+            assert!(
+                ip("route get 10.0.2.7").contains("via 192.0.2.9"),
+                "somebody else's route goes on to win"
+            );
+            let refused = handle.status().borrow().refused.clone();
+            assert_eq!(refused.len(), 2, "{refused:?}");
+            assert!(refused.values().all(|why| why.contains("the pods of other (")), "{refused:?}");
+
+            // A node has another address, the others are gone.
+            database.write(|txn| txn.replace(routes, [to_node("10.0.3.0/24", "192.0.2.33")]));
+            settled().await;
+            let (v4, v6) = (ip("route show"), ip("-6 route show"));
+            assert!(v4.contains("10.0.3.0/24 via 192.0.2.33") && !v4.contains("192.0.2.3 "), "{v4}");
+            assert!(v4.contains(foreign[0]) && !v4.contains("192.0.2.2 "), "{v4}");
+            assert!(v6.contains("via 2001:db8::9") && !v6.contains("2001:db8::2 "), "{v6}");
+            assert!(handle.status().borrow().refused.is_empty());
+        });
+        assert_eq!(remove_all(&netlink).expect("netlink answers"), 1);
+        assert!(ip("route show").contains(foreign[0]));
     });
 }

@@ -11,6 +11,7 @@ mod http_route;
 mod ingress;
 mod lb_pool;
 mod names;
+mod node;
 mod secret;
 mod service;
 

@@ -16,8 +16,9 @@ pub(crate) const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
 pub(crate) const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
 
 /// The collections that every cluster has.
-pub(crate) const CORE: [&str; 6] = [
+pub(crate) const CORE: [&str; 7] = [
     "/api/v1/namespaces",
+    "/api/v1/nodes",
     SECRETS,
     SERVICES,
     "/apis/discovery.k8s.io/v1/endpointslices",
