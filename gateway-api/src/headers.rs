@@ -1,6 +1,8 @@
 //! Header names, and changes to headers.
 
-use mesh_model::l7::HeaderMutation;
+use mesh_model::l7::{
+    HeaderMutation, check_changed_header, check_header_name, check_header_value, check_host,
+};
 
 use crate::report::Refusal;
 
@@ -8,11 +10,8 @@ const REASON: &str = "UnsupportedValue";
 
 /// The name in lower case, when it is one (a token of RFC 9110, section 5.1).
 pub(crate) fn check_name(name: &str, field: &str) -> Result<String, Refusal> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
-        let message = format!("{name:?} is not a header name; use letters, digits and '-'");
-        return Err(Refusal::new(format!("{field}.name"), REASON, message));
-    }
+    let refuse = |why| Refusal::new(format!("{field}.name"), REASON, format!("{name:?} {why}"));
+    check_header_name(name).map_err(refuse)?;
     Ok(name.to_ascii_lowercase())
 }
 
@@ -70,10 +69,8 @@ fn pairs(given: &[(&str, &str)], place: Place, field: &str) -> Result<Vec<(Strin
     for (index, (name, value)) in given.iter().enumerate() {
         let field = format!("{field}[{index}]");
         let name = check_changed_name(name, place, &field)?;
-        if !value.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)) {
-            let message = format!("{value:?} has control characters, which no header may; take them out");
-            return Err(Refusal::new(format!("{field}.value"), REASON, message));
-        }
+        let sound = if name == "host" { check_host(value) } else { check_header_value(value) };
+        sound.map_err(|why| Refusal::new(format!("{field}.value"), REASON, format!("{value:?} {why}")))?;
         if !pairs.iter().any(|(earlier, _)| *earlier == name) {
             pairs.push((name, (*value).to_owned()));
         }
@@ -84,9 +81,18 @@ fn pairs(given: &[(&str, &str)], place: Place, field: &str) -> Result<Vec<(Strin
 /// Host decides where a request goes: it can be set for a rule, which is what URLRewrite does, and nothing else.
 fn check_changed_name(name: &str, place: Place, field: &str) -> Result<String, Refusal> {
     let name = check_name(name, field)?;
-    if name == "host" && place != Place::RuleRequest {
-        let message = "the Host header can only be set, and only for a whole rule; use a URLRewrite filter";
-        return Err(Refusal::new(format!("{field}.name"), REASON, message));
+    let refuse = |message: String| Err(Refusal::new(format!("{field}.name"), REASON, message));
+    if name == "host" {
+        return match place {
+            Place::RuleRequest => Ok(name),
+            Place::Other => refuse(
+                "the Host header can only be set, and only for a whole rule; use a URLRewrite filter"
+                    .to_owned(),
+            ),
+        };
     }
-    Ok(name)
+    match check_changed_header(&name) {
+        Ok(()) => Ok(name),
+        Err(why) => refuse(format!("{name:?} {why}")),
+    }
 }

@@ -1,7 +1,8 @@
 //! Additions to and removals from headers, ready to apply.
 
-use http::header::{self, Entry};
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use mesh_model::l7::OWN_HEADERS;
 use mesh_xds_proto::core::{self, header_value_option::HeaderAppendAction};
 
 use crate::check::{At, Checked, fields};
@@ -104,16 +105,11 @@ impl HeaderMutations {
 fn changeable(name: &str, at: At<'_>) -> Checked<HeaderName> {
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| at.refuse(format!("{name:?} is not a header name that may be changed")))?;
-    const OWN: [HeaderName; 7] = [
-        header::HOST,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-    ];
-    if OWN.contains(&name) { Err(at.refuse(format!("{name} may not be changed"))) } else { Ok(name) }
+    if OWN_HEADERS.contains(&name.as_str()) {
+        Err(at.refuse(format!("{name} may not be changed")))
+    } else {
+        Ok(name)
+    }
 }
 
 /// A value without substitution commands; `%%` stands for one percent sign.

@@ -1,14 +1,12 @@
 //! Strings and regular expressions in matchers.
 //!
-//! Expressions mean what they mean to Envoy's RE2: `\d`, `\w` and `\s` are ASCII. That also keeps them small.
+//! What an expression may hold is written down at [`expression_builder`], where those who make routes ask too.
 
+use mesh_model::l7::expression_builder;
 use mesh_xds_proto::matcher::{self, string_matcher};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 
 use crate::check::{At, Checked, fields};
-
-/// The largest compiled program of one expression in bytes. A pathological one is refused, not run.
-const REGEX_SIZE_LIMIT: usize = 256 * 1024;
 
 /// How a string is compared.
 #[derive(Debug, Clone)]
@@ -96,12 +94,7 @@ fn checked<'m>(message: &'m matcher::RegexMatcher, at: At<'_>) -> Checked<&'m st
 }
 
 fn build(pattern: &str, at: At<'_>) -> Checked<Regex> {
-    RegexBuilder::new(pattern)
-        .unicode(false)
-        .size_limit(REGEX_SIZE_LIMIT)
-        .dfa_size_limit(REGEX_SIZE_LIMIT)
-        .build()
-        .map_err(|error| at.field("regex").refuse(error))
+    expression_builder(pattern).build().map_err(|error| at.field("regex").refuse(error))
 }
 
 /// A search and its replacement, with RE2's `\1` turned into the crate's `${1}`.

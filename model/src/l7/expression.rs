@@ -1,11 +1,21 @@
 //! What a regular expression of a match has to be.
 
-use regex::RegexBuilder;
+use regex::bytes::RegexBuilder;
+use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind};
 
 /// Bytes that a compiled expression may take. A proxy refuses larger ones, and with them all that is in the
 /// same message, so they must not get that far.
 pub const EXPRESSION_SIZE_LIMIT: usize = 256 * 1024;
+
+/// How the proxy compiles `pattern`. Expressions are about bytes and mean what they mean to Envoy's RE2: `\d`,
+/// `\w` and `\s` are ASCII, which also keeps them small, and a class holds ASCII alone. What is not ASCII is
+/// escaped on the wire anyway.
+pub fn expression_builder(pattern: &str) -> RegexBuilder {
+    let mut builder = RegexBuilder::new(pattern);
+    builder.unicode(false).size_limit(EXPRESSION_SIZE_LIMIT).dfa_size_limit(EXPRESSION_SIZE_LIMIT);
+    builder
+}
 
 /// Checks that `text` is an expression which can be made to match whole values, and is not too large. The
 /// error is the reason in one line.
@@ -20,9 +30,7 @@ pub fn check_expression(text: &str) -> Result<(), String> {
     if size(&alone) < EXPRESSION_SIZE_LIMIT / 4 {
         return Ok(());
     }
-    let mut builder = RegexBuilder::new(&whole);
-    builder.size_limit(EXPRESSION_SIZE_LIMIT).dfa_size_limit(EXPRESSION_SIZE_LIMIT);
-    match builder.build() {
+    match expression_builder(&whole).build() {
         Ok(_) => Ok(()),
         Err(regex::Error::CompiledTooBig(_)) => {
             Err(format!("compiles to more than {} KiB", EXPRESSION_SIZE_LIMIT / 1024))
@@ -32,7 +40,9 @@ pub fn check_expression(text: &str) -> Result<(), String> {
 }
 
 fn parse(text: &str) -> Result<Hir, String> {
-    regex_syntax::Parser::new().parse(text).map_err(|error| last_line(&error))
+    // As `expression_builder` has it.
+    let mut parser = ParserBuilder::new().unicode(false).utf8(false).build();
+    parser.parse(text).map_err(|error| last_line(&error))
 }
 
 /// The reason, without the drawing of the place.

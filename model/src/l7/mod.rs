@@ -4,11 +4,13 @@
 //! Service). Translators make [`Translation`]s; conflicts are sorted out later, where rows are resolved.
 
 mod expression;
+mod header;
 mod listener;
 mod route;
 mod translation;
 
-pub use expression::{EXPRESSION_SIZE_LIMIT, check_expression};
+pub use expression::{EXPRESSION_SIZE_LIMIT, check_expression, expression_builder};
+pub use header::{OWN_HEADERS, check_changed_header, check_header_name, check_header_value, check_host};
 pub use listener::{Listener, ListenerKey, ListenerProtocol, ListenerTls};
 pub use route::{
     Action, Forward, HeaderMatch, HeaderMutation, MatchPrecedence, PathMatch, PathRewrite, QueryMatch,

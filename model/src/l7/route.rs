@@ -177,7 +177,7 @@ pub struct WeightedBackend {
 /// Changes to where a request says it goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rewrite {
-    /// New Host.
+    /// New Host; [`super::check_host`] takes it.
     pub hostname: Option<String>,
     /// New path.
     pub path: Option<PathRewrite>,

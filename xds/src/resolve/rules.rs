@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mesh_model::l7::{Action, HeaderMutation, PathMatch, Route, RouteMatch, Rule};
+use mesh_model::l7::{
+    Action, HeaderMutation, PathMatch, Route, RouteMatch, Rule, check_changed_header, check_header_value,
+    check_host,
+};
 
 use super::conditions::{Conditions, Problem};
 use super::effective::EffectiveRule;
@@ -41,7 +44,7 @@ fn prepare_rule(route: &Route, rule: &Rule, conditions: &mut Conditions) -> Prep
     let mut request_headers = rule.request_headers.clone();
     let mut action = rule.action.clone();
     if let Action::Forward(forward) = &mut action {
-        let host = take_host(&mut request_headers);
+        let host = take_host(&mut request_headers, &rule.field, &mut problem);
         if forward.rewrite.hostname.is_none() {
             forward.rewrite.hostname = host;
         }
@@ -84,23 +87,27 @@ fn prepare_match(
 }
 
 /// Setting `host` among the headers is a rewrite of the host; proxies refuse it as a header.
-fn take_host(headers: &mut HeaderMutation) -> Option<String> {
+fn take_host(headers: &mut HeaderMutation, field: &str, problem: &mut impl FnMut(String)) -> Option<String> {
     let index = headers.set.iter().position(|(name, _)| name == "host")?;
-    Some(headers.set.remove(index).1)
+    let (_, host) = headers.set.remove(index);
+    match check_host(&host) {
+        Ok(()) => Some(host),
+        Err(why) => {
+            problem(format!("{field}: {host:?} {why}"));
+            None
+        }
+    }
 }
 
 /// The changes that proxies accept. `remove` comes last in the model and first in Envoy, so what is removed
 /// in the end is never set.
 fn clean(headers: &HeaderMutation, field: &str, problem: &mut impl FnMut(String)) -> HeaderMutation {
     let mut refused = |name: &str, value: &str| {
-        if name == "host" || name.starts_with(':') {
-            problem(format!("{field}: header {name:?} cannot be changed; use a URL rewrite for the host"));
+        if let Err(why) = check_changed_header(name) {
+            problem(format!("{field}: header {name:?} {why}"));
             true
-        } else if name.is_empty() || !name.bytes().all(is_token) {
-            problem(format!("{field}: {name:?} is no header name and is left out"));
-            true
-        } else if value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
-            problem(format!("{field}: the value of header {name:?} has control characters and is left out"));
+        } else if let Err(why) = check_header_value(value) {
+            problem(format!("{field}: the value of header {name:?} {why}"));
             true
         } else {
             false
@@ -113,9 +120,4 @@ fn clean(headers: &HeaderMutation, field: &str, problem: &mut impl FnMut(String)
     let (set, add) = (keep(&headers.set), keep(&headers.add));
     let remove = headers.remove.iter().filter(|name| !refused(name, "")).cloned().collect();
     HeaderMutation { set, add, remove }
-}
-
-/// RFC 9110, 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

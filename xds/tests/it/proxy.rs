@@ -17,7 +17,7 @@ use crate::mesh::{plain, redirect};
 use crate::properties::for_each_mesh;
 
 /// A proxy that was given all resources in the order of the stream, and what it refused.
-fn proxy(set: &ResourceSet) -> (ConfigStore, Vec<Rejected>) {
+pub(crate) fn proxy(set: &ResourceSet) -> (ConfigStore, Vec<Rejected>) {
     let mut store = ConfigStore::new();
     let mut rejected = Vec::new();
     for wanted in type_urls::IN_ORDER {

@@ -1,6 +1,7 @@
 //! New hosts and paths, of forwarded requests and of redirects.
 
 use http::HeaderValue;
+use mesh_model::l7::check_host;
 
 use crate::check::{At, Checked};
 use crate::route::action::PathChange;
@@ -18,8 +19,6 @@ pub(super) fn replaced_prefix(path: &PathMatch, replacement: &str, at: At<'_>) -
 }
 
 pub(super) fn host_value(host: &str, at: At<'_>) -> Checked<HeaderValue> {
-    if host.parse::<http::uri::Authority>().is_err() {
-        return Err(at.refuse(format!("{host:?} is not a host")));
-    }
+    check_host(host).map_err(|why| at.refuse(format!("{host:?} {why}")))?;
     HeaderValue::from_str(host).map_err(|_| at.refuse(format!("{host:?} is not a host")))
 }
