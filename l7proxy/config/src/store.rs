@@ -1,6 +1,7 @@
 //! The last good resources of each type, as received and compiled.
 
 mod dump;
+mod references;
 mod saved;
 #[cfg(test)]
 mod tests;
@@ -134,45 +135,10 @@ impl ConfigStore {
         binds
     }
 
-    /// The names of `type_url` that other resources refer to (route configurations, load assignments,
-    /// secrets): what to subscribe to. Clusters named by routes are included for CDS, which servers
-    /// usually send unasked.
-    pub fn wanted(&self, type_url: &str) -> BTreeSet<String> {
-        let owned = |name: &Arc<str>| name.to_string();
-        match type_url {
-            type_urls::ROUTE => {
-                self.listeners.values().flat_map(|parts| &parts.route_names).map(owned).collect()
-            }
-            type_urls::ENDPOINT => self
-                .clusters
-                .values()
-                .filter_map(|parts| parts.settings.eds_name.as_ref())
-                .map(owned)
-                .collect(),
-            type_urls::SECRET => {
-                self.listeners.values().flat_map(|parts| parts.secrets()).map(owned).collect()
-            }
-            type_urls::CLUSTER => {
-                let inline = self.listeners.values().flat_map(|parts| &parts.clusters);
-                let named = self.snapshot.routes.values().flat_map(|table| table.clusters());
-                inline.map(owned).chain(named.map(|name| name.to_string())).collect()
-            }
-            _ => BTreeSet::new(),
-        }
-    }
-
     /// Name and version of each resource held, for `initial_resource_versions`.
     pub fn versions(&self, type_url: &str) -> BTreeMap<String, String> {
         let held = self.raw.get(type_url).into_iter().flatten();
         held.map(|(name, raw)| (name.clone(), raw.version.clone())).collect()
-    }
-
-    /// Whether everything is there that resources refer to by name.
-    pub fn is_complete(&self) -> bool {
-        [type_urls::ENDPOINT, type_urls::SECRET, type_urls::ROUTE].into_iter().all(|type_url| {
-            let held = self.raw.get(type_url);
-            self.wanted(type_url).iter().all(|name| held.is_some_and(|held| held.contains_key(name)))
-        })
     }
 
     fn upsert(&mut self, known: &'static str, name: &str, body: &Any, next: &mut Snapshot) -> Checked<()> {

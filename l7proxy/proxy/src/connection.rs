@@ -110,10 +110,19 @@ impl Connection {
 
     /// The routes for one request, from the configuration that holds when it begins.
     pub(crate) fn routes<'s>(&'s self, snapshot: &'s CoreSnapshot) -> Option<&'s Arc<RouteTable>> {
-        match &self.manager.routes {
+        let named = |source: &'s RouteSource| match source {
             RouteSource::Inline(table) => Some(table),
             RouteSource::Named(name) => snapshot.routes(name),
-        }
+        };
+        named(&self.manager.routes).or_else(|| {
+            // The listener has changed and goes by another table now. Whoever was connected before gets what
+            // it would get from a new connection.
+            let listener = snapshot.listener(&self.listener.name)?;
+            match &listener.chain(self.tls, self.server_name.as_deref())?.network {
+                Network::Http(manager) => named(&manager.routes),
+                Network::Respond(_) => None,
+            }
+        })
     }
 
     /// Closes the connection after the present requests if its listener has changed or gone: the settings

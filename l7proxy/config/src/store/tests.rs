@@ -229,6 +229,45 @@ fn refused_secret_leaves_the_last_good_one() {
 }
 
 #[test]
+fn what_nothing_refers_to_any_more_is_forgotten_and_the_rest_stays() {
+    let mut store = ConfigStore::new();
+    take(&mut store, type_urls::LISTENER, listener("a", "10.0.0.1", ""));
+    take(&mut store, type_urls::LISTENER, listener("b", "10.0.0.2", ""));
+    take(&mut store, type_urls::CLUSTER, cluster("c", ""));
+    for name in ["cert-a", "cert-b"] {
+        take(&mut store, type_urls::SECRET, secret(name, true));
+    }
+    for name in ["routes-a", "routes-b"] {
+        take(&mut store, type_urls::ROUTE, routes(name, 200));
+    }
+    take(&mut store, type_urls::ENDPOINT, endpoints("service-c", 9));
+    let (all, before) = (store.export(), store.snapshot());
+    store.forget_unwanted();
+    assert_eq!(store.export(), all);
+    assert!(Arc::ptr_eq(&store.snapshot(), &before), "nothing to forget is no change");
+
+    store.apply(type_urls::LISTENER, Vec::new(), &["b".to_owned()]);
+    store.apply(type_urls::CLUSTER, Vec::new(), &["c".to_owned()]);
+    take(&mut store, type_urls::SECRET, secret("cert-b", false));
+    store.forget_unwanted();
+    let held = |type_url| store.versions(type_url).into_keys().collect::<Vec<_>>();
+    assert_eq!(held(type_urls::SECRET), ["cert-a"]);
+    assert_eq!(held(type_urls::ROUTE), ["routes-a"]);
+    assert!(held(type_urls::ENDPOINT).is_empty());
+    let snapshot = store.snapshot();
+    assert!(snapshot.routes("routes-a").is_some() && snapshot.routes("routes-b").is_none());
+    assert!(snapshot.revision() > before.revision());
+    assert!(!store.config_dump().to_string().contains("cert-b"), "nor is its refusal kept");
+
+    // The name is no memory either: what comes for it is new.
+    take(&mut store, type_urls::LISTENER, listener("b", "10.0.0.2", ""));
+    assert!(!store.is_complete());
+    take(&mut store, type_urls::ROUTE, routes("routes-b", 200));
+    take(&mut store, type_urls::SECRET, secret("cert-b", true));
+    assert!(store.is_complete());
+}
+
+#[test]
 fn keys_are_in_the_export_and_nowhere_else() {
     let mut store = ConfigStore::new();
     take(&mut store, type_urls::LISTENER, listener("a", "10.0.0.1", ""));

@@ -106,6 +106,7 @@ impl Controller {
             }
             Err(error) => warn!(%error, "stored configuration is damaged; what was read before is used"),
         }
+        self.store.forget_unwanted();
         self.bring_up().await;
         info!(bytes = saved.len(), listeners = self.held.len(), "stored configuration serves");
     }
@@ -119,6 +120,7 @@ impl Controller {
     ) -> Vec<Rejected> {
         if type_url != type_urls::LISTENER {
             let rejected = self.store.apply(type_url, upserts, removed);
+            self.store.forget_unwanted();
             self.bring_up().await;
             return rejected;
         }
@@ -137,6 +139,7 @@ impl Controller {
             let still = self.store.apply(type_url, again.clone(), &[]);
             self.remember_refused(again, &still);
         }
+        self.store.forget_unwanted();
         self.configured = true;
         let without_socket = self.bring_up().await;
         self.remember_refused(offered.clone(), &rejected);

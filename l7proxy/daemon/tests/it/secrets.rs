@@ -25,34 +25,65 @@ fn traces(key_pem: &str, key_der: &[u8]) -> Vec<String> {
     traces
 }
 
-/// A TLS listener with its certificate, and the certificate alone with another key.
-fn tls_site(listen: SocketAddr, backend: SocketAddr, chain: &str, key: &str) -> Vec<Value> {
-    let tls = json!({
+/// TLS with one certificate.
+fn downstream_tls(certificate: &str) -> Value {
+    json!({
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": {
                 "tls_certificate_sds_secret_configs": [{
-                    "name": "certificate",
+                    "name": certificate,
                     "sds_config": { "ads": {}, "resource_api_version": "V3" },
                 }],
             },
         },
-    });
-    let secret = json!({
+    })
+}
+
+fn secret(name: &str, chain: &str, key: &str) -> Value {
+    json!({
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
-        "name": "certificate",
+        "name": name,
         "tls_certificate": {
             "certificate_chain": { "inline_string": chain },
             "private_key": { "inline_string": key },
         },
-    });
+    })
+}
+
+/// A TLS listener with its certificate, and the certificate alone with another key.
+fn tls_site(listen: SocketAddr, backend: SocketAddr, chain: &str, key: &str) -> Vec<Value> {
+    let chains =
+        json!([{ "filters": [http_manager("tls")], "transport_socket": downstream_tls("certificate") }]);
     vec![
-        listener("tls", listen, json!([{ "filters": [http_manager("tls")], "transport_socket": tls }])),
+        listener("tls", listen, chains),
         route("tls"),
         cluster("tls", backend),
-        secret,
+        secret("certificate", chain, key),
     ]
+}
+
+/// One TLS listener for hosts that each have a certificate of their own, named like the host, and routes in
+/// common. To each host its chain and key.
+fn shared_tls_sites(listen: SocketAddr, backend: SocketAddr, hosts: &[(&str, &str, &str)]) -> Vec<Value> {
+    let chain_of = |host: &str| {
+        json!({
+            "filter_chain_match": { "transport_protocol": "tls", "server_names": [host] },
+            "filters": [http_manager("shared")],
+            "transport_socket": downstream_tls(host),
+        })
+    };
+    let mut shared = listener("shared", listen, hosts.iter().map(|(host, ..)| chain_of(host)).collect());
+    shared["listener_filters"] = json!([{
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        },
+    }]);
+    let mut resources = vec![shared, route("shared"), cluster("shared", backend)];
+    resources.extend(hosts.iter().map(|(host, chain, key)| secret(host, chain, key)));
+    resources
 }
 
 /// One request over TLS, the certificate and the name `web.test` checked.
@@ -126,6 +157,49 @@ fn private_key_shows_up_nowhere() {
             assert!(!content.contains(&trace), "{trace} in {}", file.display());
         }
     }
+}
+
+#[test]
+fn a_certificate_that_nothing_uses_any_more_leaves_the_proxy_and_its_stored_copy() {
+    let mut proxy = Proxy::start();
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, listen) = (Backend::start("over tls"), free_address());
+    let [web, other] = ["web.test", "other.test"].map(|host| {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        (host, made.cert.pem(), made.signing_key.serialize_pem(), made.cert.der().clone())
+    });
+    let site =
+        |(host, chain, key, _): &(&'static str, String, String, _)| (*host, chain.clone(), key.clone());
+    let publish = |sites: &[(&str, String, String)]| {
+        let sites: Vec<_> = sites.iter().map(|(host, chain, key)| (*host, &**chain, &**key)).collect();
+        control_plane.publish(&shared_tls_sites(listen, backend.address, &sites));
+        assert_eq!(control_plane.rejections(), []);
+    };
+    let stored = |wanted: &dyn Fn(u64) -> bool| {
+        let mut last = None;
+        poll(|| {
+            last = proxy.status().stored_config_bytes;
+            last.filter(|bytes| wanted(*bytes))
+        })
+        .unwrap_or_else(|| panic!("{last:?} bytes are stored"))
+    };
+    publish(&[site(&web)]);
+    // With the certificate in it, which is the last to come.
+    let alone = stored(&|bytes| bytes > (web.1.len() + web.2.len()) as u64);
+    publish(&[site(&web), site(&other)]);
+    assert!(proxy.admin("/config_dump").1.contains("other.test"));
+    stored(&|bytes| bytes > alone + (other.1.len() + other.2.len()) as u64);
+
+    publish(&[site(&web)]);
+    let dump = proxy.admin("/config_dump").1;
+    assert!(dump.contains("web.test") && !dump.contains("other.test"), "{dump}");
+    stored(&|bytes| bytes == alone);
+
+    let first = proxy.wait_for_worker(|_| true).pid;
+    drop(control_plane);
+    kill(first, Signal::KILL);
+    assert_eq!(get_over_tls(listen, web.3).unwrap().body, "over tls");
+    assert!(!proxy.admin("/config_dump").1.contains("other.test"));
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

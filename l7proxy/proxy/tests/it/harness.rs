@@ -79,6 +79,20 @@ impl Proxy {
 
     /// Applies resources in YAML, each with `@type`, and publishes. Returns what was refused.
     pub(crate) fn try_apply(&mut self, resources: &[String]) -> Vec<Rejected> {
+        let rejected = self.take(resources);
+        self.plane.publish(self.store.snapshot());
+        rejected
+    }
+
+    /// Applies resources of which nothing may be refused, forgets what they do not refer to, and publishes.
+    pub(crate) fn replace(&mut self, resources: &[String]) {
+        let rejected = self.take(resources);
+        assert!(rejected.is_empty(), "refused: {rejected:?}");
+        self.store.forget_unwanted();
+        self.plane.publish(self.store.snapshot());
+    }
+
+    fn take(&mut self, resources: &[String]) -> Vec<Rejected> {
         let mut rejected = Vec::new();
         for resource in resources {
             self.version += 1;
@@ -91,7 +105,6 @@ impl Proxy {
                 NamedResource { name: name.unwrap().to_owned(), version: self.version.to_string(), body };
             rejected.extend(self.store.apply(&type_url, vec![named], &[]));
         }
-        self.plane.publish(self.store.snapshot());
         rejected
     }
 

@@ -105,6 +105,27 @@ async fn changed_listener_lets_its_connections_finish() {
 }
 
 #[tokio::test]
+async fn connection_of_a_listener_that_goes_by_another_table_is_answered_by_that() {
+    let mut proxy = Proxy::start();
+    proxy.apply(&[http_listener("web", ""), answer("web", 201)]);
+    let address = proxy.listen("web");
+    let mut client = Client::connect(address).await;
+    assert_eq!(client.get("/").await.status.as_u16(), 201);
+    proxy.replace(&[listener("web", "127.0.0.1", 0, "", &[("", "", "other", "")]), answer("other", 202)]);
+    assert!(proxy.store.snapshot().routes("web").is_none(), "the old table is forgotten");
+    // The change may take a moment to arrive; no request is answered by neither table.
+    let mut reply = client.get("/").await;
+    for _ in 0..1000 {
+        if reply.status.as_u16() != 201 {
+            break;
+        }
+        reply = client.get("/").await;
+    }
+    assert_eq!(reply.status.as_u16(), 202);
+    assert_eq!(reply.header("connection"), Some("close"));
+}
+
+#[tokio::test]
 async fn removed_listener_closes_idle_connections_and_its_socket() {
     let backend = Backend::saying("hello").await;
     let mut proxy = Proxy::start();
