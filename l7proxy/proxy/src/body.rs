@@ -2,9 +2,11 @@
 
 mod request;
 mod response;
+mod unread;
 
 pub(crate) use self::request::{Progress, RequestBody};
 pub(crate) use self::response::{BodyLimits, ResponseBody, UpstreamBody};
+pub(crate) use self::unread::Unread;
 
 use http::{HeaderMap, header};
 

@@ -12,6 +12,7 @@ use mesh_l7proxy_config::listener::{Listener, Network};
 use mesh_l7proxy_config::route::RouteTable;
 use tokio::sync::Notify;
 
+use crate::body::Unread;
 use crate::clock::Clock;
 use crate::core::{Core, CoreSnapshot, Held};
 use crate::metrics::{HttpCounters, PerThread};
@@ -36,6 +37,8 @@ pub(crate) struct Connection {
     /// Set once: finish what is under way, then close.
     closing: Cell<bool>,
     pub(crate) wake: Notify,
+    /// Responses that the client has not taken whole.
+    pub(crate) unread: Unread,
     /// The peer's address as headers have it.
     peer_text: OnceCell<HeaderValue>,
     /// For the request that waits, if there is one.
@@ -102,6 +105,7 @@ impl Connection {
             idle_since: Cell::new(now),
             closing: Cell::new(false),
             wake: Notify::new(),
+            unread: Unread::default(),
             peer_text: OnceCell::new(),
             clock: RefCell::default(),
             held,

@@ -272,10 +272,10 @@ fn respond(
         remaining: incoming.size_hint().exact(),
         incoming,
         lease: Some(answer.lease),
-        limits: BodyLimits::new(deadlines.of_body(), deadlines.idle(), now),
         admitted: Some(answer.admitted),
     };
-    let mut response = Response::new(ResponseBody::upstream(body, record, active));
+    let limits = BodyLimits::new(deadlines.of_body(), deadlines.idle(), now);
+    let mut response = Response::new(ResponseBody::upstream(body, limits, record, active));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     response

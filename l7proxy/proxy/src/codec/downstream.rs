@@ -114,6 +114,8 @@ struct Clocks<'c> {
     head_since: Option<Instant>,
     served: u32,
     was_active: bool,
+    /// Whether the connection was told to end for its age: there is nothing more to wake up for then.
+    aged: bool,
     /// Whether bytes between requests mean that a head has begun. In HTTP/2 they may be anything; its heads
     /// come in one frame or a bounded number of them.
     heads_are_bytes: bool,
@@ -156,12 +158,16 @@ impl Clocks<'_> {
         [
             (Expired::Head, self.head_since.and_then(|since| after(since, limits.request_headers))),
             (Expired::Idle, after(idle_since, limits.connection_idle)),
-            (Expired::Age, after(self.connection.opened, limits.max_connection_duration)),
+            (
+                Expired::Age,
+                after(self.connection.opened, limits.max_connection_duration.filter(|_| !self.aged)),
+            ),
         ]
     }
 
     fn next(&self) -> Option<Instant> {
-        self.deadlines().into_iter().filter_map(|(_, deadline)| deadline).min()
+        let unread = self.connection.unread.plan(Instant::now(), self.connection.manager.limits.stream_idle);
+        self.deadlines().into_iter().filter_map(|(_, deadline)| deadline).chain(unread).min()
     }
 
     fn expired(&self) -> Expired {
@@ -180,7 +186,8 @@ pub(crate) const LAST_REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// What one turn of the loop saw.
 enum Turn {
     Ended(Result<(), hyper::Error>),
-    HeadBegan,
+    /// A head or a response has begun, and with it a clock that runs out before the others.
+    Begun,
     /// The request that an ending connection waited for.
     LastRequest,
     Finish,
@@ -201,6 +208,7 @@ async fn drive(
         head_since: None,
         served: 0,
         was_active: false,
+        aged: false,
         heads_are_bytes: protocol == Protocol::Http1,
     };
     let mut finishing = false;
@@ -232,8 +240,8 @@ async fn drive(
             if last_request.is_some() && connection.active.get() > 0 {
                 return Poll::Ready(Turn::LastRequest);
             }
-            if clocks.head_began() {
-                return Poll::Ready(Turn::HeadBegan);
+            if clocks.head_began() || connection.unread.has_sooner() {
+                return Poll::Ready(Turn::Begun);
             }
             match beside.poll_next_unpin(cx) {
                 Poll::Ready(Some(turn)) => Poll::Ready(turn),
@@ -251,7 +259,7 @@ async fn drive(
                 }
                 return;
             }
-            Turn::HeadBegan => {}
+            Turn::Begun => {}
             // Closing an idle HTTP/1 connection now would lose a request that its client has just sent: it
             // has no way to know that nobody read it. One more answer tells it, by `connection: close`.
             // HTTP/2 says in its GOAWAY which streams were read.
@@ -274,6 +282,14 @@ async fn drive(
                 connection.close_after_requests();
                 served.as_mut().finish();
             }
+            // A client that does not read what it asked for. In HTTP/1 there is no other way to tell it; in
+            // HTTP/2 it may read other streams.
+            Turn::Clock
+                if connection.unread.end_stalled(Instant::now())
+                    && (protocol == Protocol::Http1 || connection.active.get() == 0) =>
+            {
+                return;
+            }
             Turn::Clock => match clocks.expired() {
                 Expired::Nothing => {}
                 Expired::Head => {
@@ -287,16 +303,12 @@ async fn drive(
                     connection.close_after_requests();
                     served.as_mut().finish();
                 }
-                Expired::Age if finishing => {
-                    // Requests under way end by their own clocks; there is nothing to wake up for.
-                    let ended = served.as_mut().await;
-                    tracing::debug!(src.addr = %connection.peer, ok = ended.is_ok(), "connection reached its age");
-                    return;
-                }
                 Expired::Age => {
-                    finishing = true;
-                    connection.close_after_requests();
-                    served.as_mut().finish();
+                    clocks.aged = true;
+                    if !std::mem::replace(&mut finishing, true) {
+                        connection.close_after_requests();
+                        served.as_mut().finish();
+                    }
                 }
             },
         }

@@ -53,7 +53,7 @@ pub(super) fn connect(
             record.complete = true;
         }
     });
-    let mut response = Response::new(ResponseBody::switched());
+    let mut response = Response::new(ResponseBody::Switched);
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = head.headers;
     response

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{
-    Backend, Client, Proxy, cluster, empty, endpoints, exchange_raw, http_listener, read_to_end, routes,
-    send_raw,
+    Backend, Client, PATIENCE, Proxy, cluster, empty, endpoints, exchange_raw, http_listener, read_to_end,
+    routes, send_raw,
 };
 
 /// An endpoint that takes requests and never answers.
@@ -157,6 +157,120 @@ async fn silent_stream_is_ended() {
     assert_eq!((reply.status, reply.text()), (StatusCode::GATEWAY_TIMEOUT, "stream timeout"));
 }
 
+/// An endpoint whose response never ends, and what becomes of its connection: `true` once that is closed.
+async fn endless() -> (std::net::SocketAddr, tokio::sync::oneshot::Receiver<bool>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let (closed, closes) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while stream.write_all(chunk.as_bytes()).await.is_ok() {}
+        let _ = closed.send(true);
+    });
+    (address, closes)
+}
+
+const STREAM_IDLE: &str = "stream_idle_timeout: 0.2s, common_http_protocol_options: { idle_timeout: 3600s },
+    access_log: [ { name: stdout, typed_config: {
+        \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog,
+        log_format: { text_format_source: { inline_string: \"%RESPONSE_CODE% %RESPONSE_FLAGS%\\n\" } } } } ],";
+
+#[tokio::test]
+async fn client_that_reads_nothing_more_is_closed_and_so_is_its_endpoint() {
+    let (endpoint, closes) = endless().await;
+    let (proxy, address) = Proxy::forwarding_with(endpoint, STREAM_IDLE, "");
+    let mut stream = send_raw(address, "GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    // Nobody reads from here on.
+    assert!(tokio::time::timeout(PATIENCE, closes).await.expect("the endpoint is let go").unwrap());
+    assert_eq!(proxy.log(1).await[0], "200 SI");
+    // What was on its way still comes, and then the end.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the client as well");
+    assert_eq!(proxy.metric("envoy_listener_downstream_cx_destroy", 1.0).await, 1.0);
+}
+
+#[tokio::test]
+async fn http2_stream_that_nobody_reads_is_ended_and_the_last_one_closes_the_connection() {
+    let (endpoint, closes) = endless().await;
+    let (mut proxy, address) = Proxy::forwarding_with(endpoint, STREAM_IDLE, "");
+    let other = Backend::saying("hello").await;
+    proxy.apply(&[
+        cluster("other", ""),
+        endpoints("other", &[other.address]),
+        routes(
+            "web",
+            r#"[{ match: { prefix: "/other" }, route: { cluster: other } },
+                { match: { prefix: "/made-here" }, direct_response: { status: 200, body: { inline_string: hello } } },
+                { match: { prefix: "/" }, route: { cluster: backend } }]"#,
+        ),
+    ]);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut client = crate::harness::http2_client(stream).await;
+    let request = |path: &str| Request::get(format!("http://a{path}")).body(empty()).unwrap();
+    let unread = client.send_request(request("/")).await.unwrap();
+    // Other streams are served meanwhile.
+    let mut closes = std::pin::pin!(closes);
+    let begun = Instant::now();
+    let mut lines = 1;
+    loop {
+        lines += 1;
+        assert!(begun.elapsed() < PATIENCE, "the endpoint is not let go");
+        let reply = crate::harness::Reply::of(client.send_request(request("/other")).await.unwrap()).await;
+        assert_eq!(reply.unwrap().text(), "hello");
+        match tokio::time::timeout(Duration::from_millis(20), &mut closes).await {
+            Ok(closed) => break assert!(closed.unwrap()),
+            Err(_) => continue,
+        }
+    }
+    assert!(proxy.log(lines).await.iter().any(|line| line == "200 SI"));
+    drop(unread);
+}
+
+#[tokio::test]
+async fn http2_client_without_a_window_is_closed() {
+    let (endpoint, closes) = endless().await;
+    let (mut proxy, address) = Proxy::forwarding_with(endpoint, STREAM_IDLE, "");
+    proxy.apply(&[routes(
+        "web",
+        r#"[{ match: { prefix: "/made-here" }, direct_response: { status: 200, body: { inline_string: hello } } },
+            { match: { prefix: "/" }, route: { cluster: backend } }]"#,
+    )]);
+    for path in ["/", "/made-here"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&windowless_request(path)).await.unwrap();
+        // Frames come, and then the end.
+        let mut frames = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut frames)).await.expect("it is closed");
+        assert!(frames.len() > 9, "the settings at least");
+    }
+    assert!(tokio::time::timeout(PATIENCE, closes).await.expect("the endpoint is let go").unwrap());
+}
+
+/// The preface of a client whose streams have no window, and one GET.
+fn windowless_request(path: &str) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
+        bytes.extend_from_slice(&[kind, flags]);
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(payload);
+    };
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, 6.5.2).
+    frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    // `:method GET` and `:scheme http` by their index, the others as literals (RFC 7541, 6).
+    let mut fields = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    fields.extend_from_slice(path.as_bytes());
+    fields.extend_from_slice(b"\x01\x01a");
+    frame(1, 0x05, 1, &fields);
+    bytes
+}
+
 #[tokio::test]
 async fn slow_head_closes_the_connection() {
     let (_proxy, address) = Proxy::forwarding_with(
@@ -221,7 +335,7 @@ async fn idle_connection_after_an_upload_is_not_taken_for_a_slow_head() {
 async fn idle_http2_connection_is_not_taken_for_a_slow_head() {
     let backend = Backend::saying("hello").await;
     let (_proxy, address) = Proxy::forwarding_with(backend.address, "request_headers_timeout: 0.1s,", "");
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
     let mut client = crate::harness::http2_client(stream).await;
     for _ in 0..2 {
         let request = Request::get("http://a/").body(empty()).unwrap();
