@@ -58,6 +58,21 @@ impl Requests {
         requests
     }
 
+    /// Asks for a resource that the server has spoken of already. The name is given up again by the next
+    /// [`Self::subscribe`], unless it is wanted by itself.
+    pub(super) fn again(&mut self, type_url: &'static str, name: String) -> DeltaDiscoveryRequest {
+        let told = self.told.entry(type_url).or_insert_with(|| Subscription::Names(BTreeSet::new()));
+        let mut names = names(told);
+        names.insert(name.clone());
+        *told = Subscription::Names(names);
+        DeltaDiscoveryRequest {
+            node: self.node.take(),
+            type_url: type_url.to_owned(),
+            resource_names_subscribe: vec![name],
+            ..DeltaDiscoveryRequest::default()
+        }
+    }
+
     /// The answer to a response.
     pub(super) fn answer(type_url: String, nonce: String, outcome: &ApplyOutcome) -> DeltaDiscoveryRequest {
         let refused = !outcome.rejected.is_empty();

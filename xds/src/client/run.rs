@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     convert::Infallible,
+    future::poll_fn,
     path::PathBuf,
     time::Duration,
 };
@@ -138,6 +139,9 @@ impl<S: ConfigSink> Client<S> {
                     let place = place.map_err(|_| Status::unavailable("the stream was closed"))?;
                     place.send(outgoing.pop_front().expect("checked before the wait"));
                 }
+                (type_url, name) = poll_fn(|cx| self.sink.poll_again(cx)) => {
+                    outgoing.push_back(requests.again(type_url, name));
+                }
                 response = responses.message() => {
                     let response = response?.ok_or_else(|| Status::unavailable("the server ended the stream"))?;
                     *heard = true;
@@ -185,9 +189,11 @@ impl<S: ConfigSink> Client<S> {
         let ApplyOutcome { mut rejected } = self.sink.apply(&type_url, added, removed_resources);
         let refused: BTreeSet<&str> = rejected.iter().map(|(name, _)| name.as_str()).collect();
         for (name, version) in versions {
-            if !refused.contains(name.as_str()) {
-                self.versions.applied(&type_url, name, version);
-            }
+            // What is held of a refused resource is its last good version, or a part of this one. The next
+            // server is told of the name, so that it says when the resource is gone, and of no version, so that it
+            // sends it and hears what became of it.
+            let version = if refused.contains(name.as_str()) { String::new() } else { version };
+            self.versions.applied(&type_url, name, version);
         }
         rejected.extend(incomplete);
         for (name, message) in &rejected {

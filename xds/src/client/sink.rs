@@ -1,6 +1,10 @@
 //! What the owner of the configuration implements.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    task::{Context, Poll},
+};
 
 use mesh_xds_proto::Any;
 
@@ -20,6 +24,14 @@ pub trait ConfigSink: Send {
     /// [`type_urls::IN_ORDER`](mesh_xds_proto::type_urls::IN_ORDER) on connecting and after each
     /// `apply`.
     fn subscription(&self, type_url: &str) -> Subscription;
+
+    /// Ready with type URL and name of a resource that was refused, or not fully in effect, and serves now: the
+    /// server has heard otherwise, so the client asks it for the resource once more and answers anew. Polled
+    /// while a stream is open. Never, unless a sink says so.
+    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<(&'static str, String)> {
+        let _ = cx;
+        Poll::Pending
+    }
 
     /// Whether a body may be a [`Patch`](mesh_xds_proto::Patch) of the version that the sink has acknowledged. One
     /// that does not fit is refused as any bad resource; the whole follows. No, unless a sink says so.

@@ -73,6 +73,28 @@ async fn a_refused_resource_is_told_once_and_the_others_stay_applied() {
     assert_eq!(agent.handle.rejections(), []);
 }
 
+/// What a proxy holds of a resource that it refused is for it to know: a server that goes back to the version
+/// before hears nothing of it otherwise, and takes for served what is not.
+#[tokio::test]
+async fn a_resource_that_was_refused_is_sent_again_by_the_next_server() {
+    let mut agent = Agent::start();
+    agent.publish(&[(CDS, "c", "1"), (CDS, "d", "poison"), (CDS, "e", "1")]);
+    let mut proxy = Proxy::start(&agent, "node-1");
+    proxy.hears(&["CDS +c=1 +d=poison +e=1"]).await;
+    agent.publish(&[(CDS, "c", "poison"), (CDS, "d", "poison"), (CDS, "e", "1")]);
+    proxy.hears(&["CDS +c=poison"]).await;
+    agent.settled(2).await;
+
+    agent.stop().await;
+    proxy.disconnected().await;
+    agent.restart();
+    let revision = agent.publish(&[(CDS, "c", "1"), (CDS, "e", "1")]);
+    proxy.hears(&["CDS +c=1", "CDS -d"]).await;
+    agent.settled(revision).await;
+    assert_eq!(agent.handle.rejections(), []);
+    assert_eq!(proxy.held(), ["CDS c=1", "CDS e=1"]);
+}
+
 #[tokio::test]
 async fn the_last_good_configuration_outlives_the_server_and_is_not_sent_again() {
     let mut agent = Agent::start();

@@ -3,7 +3,7 @@
 //! The order within one change matters, and is what keeps every connection answered:
 //! 1. compile (nothing changes for traffic),
 //! 2. have new listeners bound (clients may connect, and wait in the backlog),
-//! 3. stop accepting on listeners that go,
+//! 3. stop accepting on listeners that go, but for those whose new socket could not be had,
 //! 4. publish the snapshot,
 //! 5. accept on the new listeners, which only now have a configuration,
 //! 6. let the starter close the sockets of those that went,
@@ -23,6 +23,7 @@ use mesh_l7proxy_proxy::DataPlane;
 use mesh_l7proxy_wire::ListenSpec;
 use mesh_xds_proto::type_urls;
 use serde::Serialize;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::link::{LinkError, LinkHandle};
@@ -57,6 +58,8 @@ pub(super) struct Controller {
     held: BTreeMap<Bind, SocketAddr>,
     /// Wanted, but the starter could not bind them; tried again with each change and now and then.
     failed: BTreeMap<Bind, String>,
+    /// Names of listeners that serve after they were refused, one for each time.
+    served_late: mpsc::UnboundedSender<String>,
     /// Listeners that were refused, by name. One that moved to a new name at the same address comes
     /// before the old name goes, is refused for the address, and would never be sent again.
     refused_listeners: BTreeMap<String, NamedResource>,
@@ -75,19 +78,27 @@ pub(super) struct FailedBind {
 }
 
 impl Controller {
-    pub(super) fn new(plane: DataPlane, threads: usize, link: LinkHandle) -> Self {
-        Self {
+    /// Also says which listeners serve after they were refused, for whoever told the server so.
+    pub(super) fn new(
+        plane: DataPlane,
+        threads: usize,
+        link: LinkHandle,
+    ) -> (Self, mpsc::UnboundedReceiver<String>) {
+        let (served_late, heard) = mpsc::unbounded_channel();
+        let controller = Self {
             store: ConfigStore::new(),
             plane,
             threads,
             link,
             held: BTreeMap::new(),
             failed: BTreeMap::new(),
+            served_late,
             refused_listeners: BTreeMap::new(),
             configured: false,
             started: Instant::now(),
             waiting: Some(Vec::new()),
-        }
+        };
+        (controller, heard)
     }
 
     /// Serves the configuration that the last worker left, as far as it can be read.
@@ -137,6 +148,11 @@ impl Controller {
                 std::mem::take(&mut self.refused_listeners).into_values().collect();
             // Told once already; what is refused again stays refused.
             let still = self.store.apply(type_url, again.clone(), &[]);
+            for resource in &again {
+                if !still.iter().any(|refused| refused.name == resource.name) {
+                    self.tell_served_late(&resource.name);
+                }
+            }
             self.remember_refused(again, &still);
         }
         self.store.forget_unwanted();
@@ -159,7 +175,6 @@ impl Controller {
     /// Makes sockets and data plane follow the store. Returns the listeners without their socket.
     async fn bring_up(&mut self) -> Vec<Rejected> {
         let wanted: BTreeSet<Bind> = self.store.binds().into_iter().collect();
-        let gone: Vec<Bind> = self.held.keys().filter(|bind| !wanted.contains(bind)).cloned().collect();
         let mut opened = Vec::new();
         let mut refused = Vec::new();
         let known = std::mem::take(&mut self.failed);
@@ -181,6 +196,13 @@ impl Controller {
                 }
             }
         }
+        for listener in known.keys().map(|bind| &bind.listener).collect::<BTreeSet<_>>() {
+            let is_wanted = wanted.iter().any(|bind| bind.listener == *listener);
+            if is_wanted && !self.lacks_socket(listener) {
+                self.tell_served_late(listener);
+            }
+        }
+        let gone: Vec<Bind> = self.held.keys().filter(|bind| self.is_over(bind, &wanted)).cloned().collect();
         for bind in &gone {
             self.plane.remove_listener(bind);
             if let Some(waiting) = &mut self.waiting {
@@ -211,6 +233,23 @@ impl Controller {
             }
         }
         refused
+    }
+
+    fn tell_served_late(&self, listener: &str) {
+        // Once the client has ended nobody needs to know.
+        let _ = self.served_late.send(listener.to_owned());
+    }
+
+    fn lacks_socket(&self, listener: &str) -> bool {
+        self.failed.keys().any(|bind| bind.listener == listener)
+    }
+
+    /// Whether a socket is to be closed. Not before the one that its listener wants instead is open, unless
+    /// another listener has its address now: a listener that moves to a port that is taken stays where it was.
+    fn is_over(&self, held: &Bind, wanted: &BTreeSet<Bind>) -> bool {
+        !wanted.contains(held)
+            && (!self.lacks_socket(&held.listener)
+                || wanted.iter().any(|other| other.address == held.address))
     }
 
     fn accept(&self, bind: Bind, sockets: Vec<OwnedFd>) {

@@ -129,7 +129,7 @@ async fn serve(
         access_log: AccessLogSink::new(std::io::stdout()),
     })
     .context("data threads cannot start")?;
-    let mut controller = Controller::new(plane, threads, handle.clone());
+    let (mut controller, served_late) = Controller::new(plane, threads, handle.clone());
     if let Some(saved) = saved {
         controller.restore(&saved).await;
     }
@@ -141,7 +141,7 @@ async fn serve(
         node_id: options.shared.node_id,
         node_cluster: "millrace".to_owned(),
     };
-    let (xds_client, xds) = XdsClient::new(config, Sink::new(changes, held));
+    let (xds_client, xds) = XdsClient::new(config, Sink::new(changes, held, served_late));
     let admin = prepare_admin(
         admin,
         Admin {

@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::task::{Context, Poll, ready};
 use std::thread;
 
 use mesh_l7proxy_config::NamedResource;
 use mesh_xds::client::{
     ApplyOutcome, Client, ClientConfig, ConfigSink, ConnectionStatus, DeltaResource, Subscription,
 };
+use mesh_xds_proto::type_urls;
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::control::ChangeHandle;
 use super::controller::{Held, WHOLE};
@@ -86,12 +88,18 @@ pub(super) struct Sink {
     /// By type, the names that others refer to.
     wanted: BTreeMap<&'static str, BTreeSet<String>>,
     restored: Restored,
+    /// Names of listeners that were refused and serve now.
+    served_late: mpsc::UnboundedReceiver<String>,
 }
 
 impl Sink {
     /// A sink for a store that holds this much already.
-    pub(super) fn new(changes: ChangeHandle, held: Held) -> Self {
-        Self { changes, wanted: held.wanted, restored: Restored::new(held.whole) }
+    pub(super) fn new(
+        changes: ChangeHandle,
+        held: Held,
+        served_late: mpsc::UnboundedReceiver<String>,
+    ) -> Self {
+        Self { changes, wanted: held.wanted, restored: Restored::new(held.whole), served_late }
     }
 }
 
@@ -116,6 +124,14 @@ impl ConfigSink for Sink {
             (rejected.name, message)
         });
         ApplyOutcome { rejected: rejected.collect() }
+    }
+
+    fn poll_again(&mut self, cx: &mut Context<'_>) -> Poll<(&'static str, String)> {
+        match ready!(self.served_late.poll_recv(cx)) {
+            Some(name) => Poll::Ready((type_urls::LISTENER, name)),
+            // The worker ends.
+            None => Poll::Pending,
+        }
     }
 
     fn takes_patches(&self) -> bool {

@@ -125,6 +125,45 @@ fn port_in_use_refuses_one_listener_and_it_serves_once_the_port_is_free() {
 
     drop(occupant);
     assert!(poll(|| (body(taken) == "served").then_some(())).is_some(), "{}", proxy.log());
+    let none = poll(|| control_plane.rejections().is_empty().then_some(()));
+    assert!(none.is_some(), "the server hears of it: {:?}", control_plane.rejections());
+}
+
+#[test]
+fn listener_that_cannot_move_stays_where_it_is_and_the_server_may_take_the_move_back() {
+    let proxy = Proxy::start();
+    let backend = Backend::start("served");
+    let occupant = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (first, taken) = (free_address(), occupant.local_addr().unwrap());
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    control_plane.publish(&site("web", first, backend.address));
+    assert_eq!(body(first), "served");
+    control_plane.publish(&site("web", taken, backend.address));
+    assert_eq!(control_plane.rejections().len(), 1, "{:?}", control_plane.rejections());
+    assert_eq!(body(first), "served", "it is not closed before the new socket is open");
+
+    // Another server still wants the move, and has to hear as well that it failed.
+    drop(control_plane);
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    control_plane.publish(&site("web", taken, backend.address));
+    assert_eq!(control_plane.rejections().len(), 1, "{:?}", control_plane.rejections());
+    // The next one takes it back.
+    drop(control_plane);
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    control_plane.publish(&site("web", first, backend.address));
+    assert_eq!(control_plane.rejections(), []);
+    assert_eq!(body(first), "served");
+
+    control_plane.publish(&site("web", taken, backend.address));
+    assert_eq!(control_plane.rejections().len(), 1);
+    drop(occupant);
+    assert!(poll(|| (body(taken) == "served").then_some(())).is_some(), "{}", proxy.log());
+    assert!(
+        poll(|| TcpStream::connect(first).is_err().then_some(())).is_some(),
+        "the old one is closed then"
+    );
+    let none = poll(|| control_plane.rejections().is_empty().then_some(()));
+    assert!(none.is_some(), "the server hears of it: {:?}", control_plane.rejections());
 }
 
 #[test]
@@ -160,6 +199,12 @@ fn removed_listener_closes_its_port_and_a_changed_one_moves() {
     control_plane.publish(&site("renamed", second, backend.address));
     assert_eq!(body(second), "moving");
     assert_eq!(proxy.client().listeners().unwrap()[0].info.spec.name, "renamed");
+    let none = poll(|| control_plane.rejections().is_empty().then_some(()));
+    assert!(
+        none.is_some(),
+        "it was refused only as long as it had to wait: {:?}",
+        control_plane.rejections()
+    );
     control_plane.publish(&[]);
     assert!(TcpStream::connect(second).is_err());
     assert!(proxy.client().listeners().unwrap().is_empty());
