@@ -187,13 +187,26 @@ where
 
 /// One `GET` over a unix socket, the body read as JSON; an error unless the status is 200.
 pub fn get_unix(socket: &std::path::Path, path: &str) -> anyhow::Result<Value> {
+    ask_unix(socket, Request::get(path), Full::default())
+}
+
+/// One `POST` of a JSON value, as [`get_unix`].
+pub fn post_unix(socket: &std::path::Path, path: &str, body: &Value) -> anyhow::Result<Value> {
+    ask_unix(socket, Request::post(path), Full::from(body.to_string()))
+}
+
+fn ask_unix(
+    socket: &std::path::Path,
+    request: hyper::http::request::Builder,
+    body: Full<Bytes>,
+) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stream = tokio::net::UnixStream::connect(socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let request =
-            Request::get(path).header(hyper::header::HOST, "local").body(Full::<Bytes>::default())?;
+        let request = request.header(hyper::header::HOST, "local").body(body)?;
+        let path = request.uri().path().to_owned();
         let response = tokio::time::timeout(ANSWER_WITHIN, sender.send_request(request)).await??;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();

@@ -1,10 +1,10 @@
-//! Network namespaces with a name, so that `ip netns exec NAME` works for people too.
+//! Network namespaces: those with a name, so that `ip netns exec NAME` works for people too, and others by path.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,10 +17,11 @@ const FOLDER: &str = "/run/netns";
 /// How long a connection attempt may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// A named network namespace, deleted when dropped.
+/// A network namespace; one that this made is deleted when dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    path: PathBuf,
     keep: bool,
 }
 
@@ -29,7 +30,7 @@ impl Namespace {
     pub fn create(name: impl Into<String>) -> anyhow::Result<Self> {
         let name = name.into();
         ip(&["netns", "add", &name])?;
-        let namespace = Self { name, keep: false };
+        let namespace = Self { path: PathBuf::from(FOLDER).join(&name), name, keep: false };
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -37,17 +38,23 @@ impl Namespace {
     /// The one of this name, made where it is not there; it stays when this is dropped.
     pub fn ensure(name: impl Into<String>) -> anyhow::Result<Self> {
         let name = name.into();
-        if PathBuf::from(FOLDER).join(&name).exists() {
-            return Ok(Self { name, keep: true });
+        let path = PathBuf::from(FOLDER).join(&name);
+        if path.exists() {
+            return Ok(Self { name, path, keep: true });
         }
         let mut made = Self::create(name)?;
         made.keep();
         Ok(made)
     }
 
+    /// Somebody else's, by the file that stands for it, such as a pod's; it stays when this is dropped.
+    pub fn at(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), path: path.into(), keep: true }
+    }
+
     /// The file that stands for it.
-    pub fn path(&self) -> PathBuf {
-        PathBuf::from(FOLDER).join(&self.name)
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Its name.
@@ -62,21 +69,18 @@ impl Namespace {
 
     /// Runs `ip` in it.
     pub fn ip(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut all = vec!["-n", self.name.as_str()];
-        all.extend(arguments);
-        ip(&all)
+        run_ip(self.command("ip"), arguments)
     }
 
     /// A command that runs in it, see [`command_in`].
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        command_in(&self.name, program)
+        command_at(&self.path, program)
     }
 
     /// Runs `work` on a thread of its own in the namespace. A socket made there stays in the namespace
     /// wherever it is used later.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
-        let path = PathBuf::from(FOLDER).join(&self.name);
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?;
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || -> nix::Result<T> {
                 setns(&file, CloneFlags::CLONE_NEWNET)?;
@@ -95,8 +99,7 @@ impl Namespace {
         name: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> anyhow::Result<JoinHandle<anyhow::Result<T>>> {
-        let path = PathBuf::from(FOLDER).join(&self.name);
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = File::open(&self.path).with_context(|| format!("cannot open {}", self.path.display()))?;
         let namespace = self.name.clone();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {namespace}"))?;
@@ -140,6 +143,10 @@ pub fn command_in(name: &str, program: impl AsRef<OsStr>) -> Command {
     if !path.exists() {
         return Command::new(program);
     }
+    command_at(&path, program)
+}
+
+fn command_at(path: &Path, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", path.display())).arg("--").arg(program);
     command
@@ -163,7 +170,11 @@ pub fn sweep(prefix: &str) -> anyhow::Result<usize> {
 
 /// Runs `ip` where this process is.
 pub fn ip(arguments: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("ip").args(arguments).output().context("iproute2 is not installed")?;
+    run_ip(Command::new("ip"), arguments)
+}
+
+fn run_ip(mut ip: Command, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = ip.args(arguments).output().context("iproute2 is not installed")?;
     if !output.status.success() {
         bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::cgroup::Cgroup;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, ETCD_SOCKET};
 use crate::folder::{self, Folder, Made};
 use crate::node::Node;
 use crate::process::{self, Place};
@@ -123,6 +123,11 @@ impl Cluster {
     /// The file with which its administrator logs in.
     pub fn kubeconfig(&self) -> std::path::PathBuf {
         self.folder.kubeconfig()
+    }
+
+    /// The socket on which etcd takes requests.
+    pub fn etcd_socket(&self) -> std::path::PathBuf {
+        self.folder.path(ETCD_SOCKET)
     }
 
     /// kubectl with its administrator's rights.

@@ -10,6 +10,9 @@ use crate::process::{self, Place};
 use crate::programs::Programs;
 use crate::spec::{API_PORT, Spec};
 
+/// Where etcd takes requests, in the cluster's folder.
+pub(crate) const ETCD_SOCKET: &str = "etcd-clients.sock";
+
 /// What runs, in the order in which it is started.
 pub(crate) const PROGRAMS: &[&str] = &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
@@ -57,7 +60,7 @@ impl ControlPlane<'_> {
     }
 
     fn etcd_socket(&self) -> String {
-        format!("unix://{}", self.folder.path("etcd-clients.sock").display())
+        format!("unix://{}", self.folder.path(ETCD_SOCKET).display())
     }
 
     fn api_server(&self) -> Vec<String> {

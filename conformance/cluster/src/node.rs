@@ -111,6 +111,20 @@ impl Node {
         Ok(PathBuf::from(format!("/proc/{}/root{path}", self.holder()?)))
     }
 
+    /// A file that stands for the network namespace of a pod that runs on it, by the pod's uid.
+    ///
+    /// # Errors
+    /// No process of this pod runs here.
+    pub fn pod_network(&self, uid: &str) -> anyhow::Result<PathBuf> {
+        let of_pod = |process: &u32| {
+            let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+            cgroups.contains(&format!("/pod{uid}/"))
+        };
+        let process = self.cgroup.processes().into_iter().find(of_pod);
+        let process = process.with_context(|| format!("nothing of pod {uid} runs on {}", self.name))?;
+        Ok(PathBuf::from(format!("/proc/{process}/ns/net")))
+    }
+
     /// Makes its cgroup and mounts and starts containerd, where they are missing; its network is there already.
     pub(crate) fn start(&self, programs: &Programs) -> anyhow::Result<()> {
         self.cgroup.create()?;

@@ -6,6 +6,7 @@ use mesh_conformance_cluster::cluster::{self, Cluster};
 use mesh_conformance_cluster::image;
 use mesh_conformance_cluster::programs::Programs;
 use mesh_conformance_cluster::spec::{Cni, DEFAULT_NAME, IpFamily, Spec};
+use mesh_testkit::namespace::Namespace;
 use serde_json::json;
 
 /// How long pods may take to be ready.
@@ -70,15 +71,15 @@ impl<'a> Pods<'a> {
     /// Starts a server of Kubernetes' own test program on a node: HTTP on 8080, `/hostname` says its name.
     pub(crate) fn server(&self, name: &str, node: &str) {
         let container = json!({"name": "server", "image": image::AGNHOST, "args": ["netexec"]});
-        self.pod(name, node, container);
+        self.pod(name, node, "server", container);
     }
 
-    /// Starts a pod.
-    pub(crate) fn pod(&self, name: &str, node: &str, container: serde_json::Value) {
+    /// Starts a pod; Services select by its role.
+    pub(crate) fn pod(&self, name: &str, node: &str, role: &str, container: serde_json::Value) {
         let pod = json!({
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "namespace": self.namespace, "labels": {"test": "it"}},
+            "metadata": {"name": name, "namespace": self.namespace, "labels": {"test": "it", "role": role}},
             "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "containers": [container]},
         });
         self.cluster.apply(&pod.to_string()).expect("a pod");
@@ -92,6 +93,21 @@ impl<'a> Pods<'a> {
             status.pod_ips.unwrap_or_default().into_iter().map(|address| address.ip).collect()
         };
         pods.iter().map(|pod| (pod.metadata.name.clone().unwrap_or_default(), addresses(pod))).collect()
+    }
+
+    /// Starts a pod that does nothing: what it serves and asks is the test's.
+    pub(crate) fn idle(&self, name: &str, node: &str, role: &str) {
+        self.pod(name, node, role, json!({"name": "idle", "image": image::AGNHOST, "args": ["pause"]}));
+    }
+
+    /// The network of a pod that is ready, for sockets of the test.
+    pub(crate) fn network(&self, name: &str) -> Namespace {
+        let pods = self.cluster.wait_for_pods(&self.namespace, "test=it", PODS_WITHIN).expect("ready pods");
+        let pod = pods.into_iter().find(|pod| pod.metadata.name.as_deref() == Some(name)).expect("the pod");
+        let node = pod.spec.and_then(|spec| spec.node_name).expect("it is on a node");
+        let node = self.cluster.node(&node).expect("a node");
+        let uid = pod.metadata.uid.expect("an object has a uid");
+        Namespace::at(name, node.pod_network(&uid).expect("it runs"))
     }
 
     /// Runs a program in a pod and returns what it prints.

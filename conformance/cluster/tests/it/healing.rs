@@ -110,7 +110,7 @@ fn cluster_a_cluster_comes_back_with_its_objects_after_the_machine_was_restarted
     .expect("the pod runs again");
 }
 
-fn process(cluster: &Cluster, program: &str) -> Option<u32> {
+pub(crate) fn process(cluster: &Cluster, program: &str) -> Option<u32> {
     let programs = Status::of(cluster).programs;
     programs.into_iter().find(|found| found.name == program).expect("a program of this name").process
 }

@@ -3,8 +3,10 @@
 //! `cargo xtask cluster e2e` runs these; by themselves they need `MILLRACE_CLUSTER_PROGRAMS`.
 
 mod crash;
+mod faults;
 mod fixture;
 mod healing;
+mod mesh;
 mod millrace;
 mod own;
 mod private;

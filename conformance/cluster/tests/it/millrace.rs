@@ -1,50 +1,15 @@
 //! Millrace as the only network of a cluster: pods that the kubelet starts, by the CNI plugin and the agents.
 
-use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::ensure;
-use mesh_conformance_cluster::cluster::Cluster;
 use mesh_conformance_cluster::node::Node;
 use mesh_conformance_cluster::spec::{Cni, IpFamily, Spec};
 use mesh_testkit::http::{Connection, Speak};
-use mesh_testkit::process::Guard;
 use mesh_testkit::wait;
 
 use crate::fixture::{Own, PODS_WITHIN, Pods, spec};
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// The product's programs lie beside the harness's.
-fn program(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name(name)
-}
-
-/// Installs the plugin on a node and starts its agent there.
-fn start(cluster: &Cluster, node: &Node) -> Guard {
-    let object =
-        std::env::var("MILLRACE_BPF_OBJECT").expect("`cargo xtask cluster e2e` names the kernel programs");
-    let at = |path: &str| node.path(path).expect("the node runs");
-    fs::create_dir_all(at("/run/millrace")).expect("a run directory");
-    fs::copy(program("millrace-cni"), at("/opt/cni/bin/millrace-cni")).expect("the plugin is built");
-    let config = r#"{"cniVersion": "1.0.0", "name": "millrace", "plugins": [{"type": "millrace-cni"}]}"#;
-    fs::write(at("/etc/cni/net.d/05-millrace.conflist"), config).expect("written");
-    let log = File::create(at("/run/millrace/agent.log")).expect("a log");
-    let mut agent = node.command(program("mesh-agent")).expect("the node runs");
-    agent.arg("--kubeconfig").arg(cluster.kubeconfig()).args([
-        "--bpf-object",
-        &object,
-        "--proxy-threads",
-        "1",
-    ]);
-    agent.arg("--cgroup").arg(Path::new("/sys/fs/cgroup/unified").join(node.network()));
-    agent.args(["--ipam", "kubernetes", "--auto-direct-node-routes", "--k8s-node-name", node.name()]);
-    agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    Guard::start(&mut agent).expect("the agent starts")
-}
+use crate::mesh::{Mesh, SOON, logs};
 
 const SERVED: &str = r#"
 apiVersion: v1
@@ -72,16 +37,7 @@ spec:
 fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
     let own = Own::new(Spec { cni: Cni::None, ..spec("mill", 2, IpFamily::Dual) });
     let cluster = own.up();
-    let mut agents: Vec<Guard> = cluster.nodes().iter().map(|node| start(&cluster, node)).collect();
-    let ready = cluster.wait_until_ready(SOON);
-    let logs = || {
-        let of = |node: &Node| {
-            let log = node.path("/run/millrace/agent.log").and_then(|path| Ok(fs::read_to_string(path)?));
-            format!("{}:\n{}", node.name(), log.unwrap_or_default())
-        };
-        cluster.nodes().iter().map(of).collect::<Vec<_>>().join("\n")
-    };
-    ready.unwrap_or_else(|error| panic!("{error:#}\n{}", logs()));
+    let mut mesh = Mesh::start(&cluster);
 
     let pods = Pods::new(&cluster, "it");
     for (name, node) in [("one", "node1"), ("two", "node1"), ("three", "node2")] {
@@ -106,7 +62,7 @@ fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
         wait::until("the Service answers a pod", SOON, || {
             pods.exec("one", &["/agnhost", "connect", &to, "--timeout=2s"])
         })
-        .unwrap_or_else(|error| panic!("{to}: {error:#}\n{}", logs()));
+        .unwrap_or_else(|error| panic!("{to}: {error:#}\n{}", logs(&cluster)));
     }
     // From outside, by each node, to pods of both.
     for number in [1, 2] {
@@ -117,15 +73,14 @@ fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
             ensure!(answer.status == 200, "answered with {}", answer.status);
             Ok(())
         })
-        .unwrap_or_else(|error| panic!("{entry}: {error:#}\n{}", logs()));
+        .unwrap_or_else(|error| panic!("{entry}: {error:#}\n{}", logs(&cluster)));
     }
 
     // Pods live on without an agent; the next one knows them, and new ones wait for it.
-    let killed = agents.remove(0);
-    drop(killed);
+    mesh.kill_agent("node1");
     pods.reach_each_other();
     pods.server("late", "node1");
-    agents.push(start(&cluster, &cluster.nodes()[0]));
+    mesh.start_agent(&cluster, "node1");
     let late =
         cluster.wait_for_pods(&pods.namespace, "test=it", PODS_WITHIN).expect("the kubelet tries again");
     assert_eq!(late.len(), 4);

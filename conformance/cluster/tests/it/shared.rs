@@ -73,6 +73,7 @@ fn cluster_an_image_made_of_a_program_runs_on_every_node() {
         pods.pod(
             node.name(),
             node.name(),
+            "own",
             json!({"name": "own", "image": reference, "imagePullPolicy": "Never"}),
         );
     }
