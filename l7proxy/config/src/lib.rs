@@ -32,4 +32,4 @@ pub use pattern::Substitution;
 pub use resource::{Bind, NamedResource, Rejected};
 pub use snapshot::Snapshot;
 pub use store::{ConfigStore, ImportError, Saved};
-pub use tls::TlsUnavailable;
+pub use tls::{TlsServer, TlsUnavailable};

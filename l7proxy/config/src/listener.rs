@@ -9,12 +9,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use rustls::ServerConfig;
-
 pub(crate) use self::compile::{ListenerParts, compile};
 use crate::http_manager::HttpManager;
-use crate::tls::TlsUnavailable;
+use crate::tls::{TlsServer, TlsUnavailable};
+use bytes::Bytes;
 
 /// A listener as the data path sees it.
 #[derive(Debug)]
@@ -64,7 +62,7 @@ pub enum Transport {
     /// Plain TCP.
     Raw,
     /// TLS ended here.
-    Tls(Arc<ServerConfig>),
+    Tls(Arc<TlsServer>),
     /// TLS for which a certificate is missing: handshakes are refused.
     Unavailable(TlsUnavailable),
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mesh_xds_proto::{Any, Patch, cluster, endpoint, listener, route, tls, type_urls};
 
+use self::references::BY_NAME;
 pub use self::saved::{ImportError, Saved};
 use crate::check::{At, Checked};
 use crate::cluster::{Cluster, ClusterSettings, Endpoints};
@@ -26,6 +27,10 @@ pub struct ConfigStore {
     /// The newest refusal of each resource, until it is replaced or removed.
     refused: BTreeMap<(&'static str, String), Rejected>,
     listeners: BTreeMap<Arc<str>, Arc<ListenerParts>>,
+    /// By name, what a listener was before it changed, as long as parts of the change are on their way.
+    outgoing: BTreeMap<Arc<str>, Arc<ListenerParts>>,
+    /// What the server was asked for and does not have, by type and name.
+    missing: BTreeSet<(&'static str, String)>,
     clusters: BTreeMap<Arc<str>, ClusterParts>,
     assignments: HashMap<Arc<str>, Arc<Endpoints>>,
     /// The clusters that use an assignment.
@@ -48,6 +53,20 @@ struct Raw {
 struct ClusterParts {
     settings: Arc<ClusterSettings>,
     inline: Option<Arc<Endpoints>>,
+}
+
+/// A change under way.
+struct Change {
+    next: Snapshot,
+    /// The listeners that have to be put together anew, once for all that changes about them.
+    listeners: BTreeSet<Arc<str>>,
+}
+
+impl Change {
+    fn of(snapshot: &Snapshot) -> Self {
+        let next = Snapshot { revision: snapshot.revision + 1, ..Snapshot::clone(snapshot) };
+        Self { next, listeners: BTreeSet::new() }
+    }
 }
 
 impl ConfigStore {
@@ -75,23 +94,32 @@ impl ConfigStore {
                 })
                 .collect();
         };
-        let mut next = Snapshot { revision: self.snapshot.revision + 1, ..Snapshot::clone(&self.snapshot) };
+        let mut change = Change::of(&self.snapshot);
         let mut changed = false;
         for name in removed {
             self.refused.remove(&(known, name.clone()));
+            if self.is_for_outgoing(known, name) {
+                // It goes with the listener that still uses it, when nothing refers to it any more.
+                continue;
+            }
+            if BY_NAME.contains(&known) {
+                self.missing.insert((known, name.clone()));
+            }
             if self.raw.get_mut(known).and_then(|held| held.remove(name)).is_some() {
                 changed = true;
-                self.remove(known, name, &mut next);
+                self.remove(known, name, &mut change);
             }
         }
         let mut rejected = Vec::new();
         for NamedResource { name, version, body } in upserts {
             let held = self.raw.get(known).and_then(|held| held.get(&name));
             if held.is_some_and(|raw| raw.body == body && raw.version == version) {
+                self.refused.remove(&(known, name));
                 continue;
             }
             let taken = whole(body, held.map(|raw| &**raw), At::ROOT)
-                .and_then(|body| self.upsert(known, &name, &body, &mut next).map(|()| body));
+                .and_then(|body| self.upsert(known, &name, &body, &mut change).map(|()| body));
+            self.missing.remove(&(known, name.clone()));
             match taken {
                 Ok(body) => {
                     changed = true;
@@ -106,10 +134,21 @@ impl ConfigStore {
                 }
             }
         }
-        if changed {
-            self.snapshot = Arc::new(next);
-        }
+        self.finish(change, changed);
         rejected
+    }
+
+    /// Puts the listeners together that a change is about, those among them for which it was the last part.
+    fn finish(&mut self, mut change: Change, changed: bool) {
+        change.listeners.extend(self.take_complete());
+        for name in &change.listeners {
+            if let Some(parts) = self.outgoing.get(name).or_else(|| self.listeners.get(name)) {
+                self.place_listener(parts, &mut change.next);
+            }
+        }
+        if changed || !change.listeners.is_empty() {
+            self.snapshot = Arc::new(change.next);
+        }
     }
 
     /// The configuration as compiled now. One reference count.
@@ -141,17 +180,17 @@ impl ConfigStore {
         held.map(|(name, raw)| (name.clone(), raw.version.clone())).collect()
     }
 
-    fn upsert(&mut self, known: &'static str, name: &str, body: &Any, next: &mut Snapshot) -> Checked<()> {
+    fn upsert(&mut self, known: &'static str, name: &str, body: &Any, change: &mut Change) -> Checked<()> {
         let at = At::ROOT;
+        let next = &mut change.next;
         match known {
             type_urls::LISTENER => {
                 let message: listener::Listener = at.decode(body)?;
                 same_name(&message.name, name, at.field("name"))?;
                 let parts = Arc::new(crate::listener::compile(&message, at)?);
                 self.check_addresses(&parts, at)?;
-                self.drop_listener(name, next);
-                self.listeners.insert(parts.name.clone(), parts.clone());
-                self.place_listener(&parts, next);
+                let before = self.listeners.insert(parts.name.clone(), parts.clone());
+                self.replace_listener(before, &parts, change);
             }
             type_urls::ROUTE => {
                 // What is the same as before is shared, so that a change costs what has changed.
@@ -190,17 +229,21 @@ impl ConfigStore {
                 same_name(&message.name, name, at.field("name"))?;
                 let certificate = crate::tls::compile_secret(&message, at)?;
                 self.secrets.insert(name.into(), Arc::new(certificate));
-                self.refresh_listeners(name, next);
+                self.refresh_listeners(name, change);
             }
         }
         Ok(())
     }
 
-    fn remove(&mut self, known: &'static str, name: &str, next: &mut Snapshot) {
+    fn remove(&mut self, known: &'static str, name: &str, change: &mut Change) {
+        let next = &mut change.next;
         match known {
             type_urls::LISTENER => {
-                self.drop_listener(name, next);
-                self.listeners.remove(name);
+                self.outgoing.remove(name);
+                if let Some(parts) = self.listeners.remove(name) {
+                    drop_addresses(&parts, next);
+                }
+                next.listeners.remove(name);
             }
             type_urls::ROUTE => {
                 next.routes.remove(name);
@@ -216,7 +259,7 @@ impl ConfigStore {
             }
             _ => {
                 self.secrets.remove(name);
-                self.refresh_listeners(name, next);
+                self.refresh_listeners(name, change);
             }
         }
     }
@@ -242,7 +285,8 @@ impl ConfigStore {
 
     fn place_listener(&self, parts: &ListenerParts, next: &mut Snapshot) {
         let secret = |name: &str| self.secrets.get(name).cloned();
-        let listener: Arc<Listener> = Arc::new(parts.resolve(&secret));
+        let before = next.listeners.get(&parts.name).cloned();
+        let listener: Arc<Listener> = Arc::new(parts.resolve(&secret, before.as_deref()));
         if !parts.use_original_dst {
             for address in &parts.addresses {
                 next.by_address.insert(*address, listener.clone());
@@ -251,15 +295,22 @@ impl ConfigStore {
         next.listeners.insert(parts.name.clone(), listener);
     }
 
-    fn drop_listener(&self, name: &str, next: &mut Snapshot) {
-        let Some(parts) = self.listeners.get(name) else { return };
-        for address in &parts.addresses {
-            let owned = |held: &Arc<Listener>| held.name == parts.name;
-            if next.by_address.get::<SocketAddr>(address).is_some_and(owned) {
-                next.by_address.remove(address);
+    /// Make before break: where a listener changes to what has not come yet, it stays as it is until all of it
+    /// has, or will not come.
+    fn replace_listener(
+        &mut self,
+        before: Option<Arc<ListenerParts>>,
+        parts: &Arc<ListenerParts>,
+        change: &mut Change,
+    ) {
+        if let Some(serving) = self.outgoing.remove(&parts.name).or(before) {
+            if serving.has_addresses_of(parts) && !self.has_all_of(parts) {
+                self.outgoing.insert(parts.name.clone(), serving);
+            } else {
+                drop_addresses(&serving, &mut change.next);
             }
         }
-        next.listeners.remove(name);
+        change.listeners.insert(parts.name.clone());
     }
 
     fn place_cluster(&self, parts: &ClusterParts, next: &mut Snapshot) {
@@ -278,12 +329,10 @@ impl ConfigStore {
         }
     }
 
-    fn refresh_listeners(&self, secret: &str, next: &mut Snapshot) {
-        for parts in self.listeners.values() {
-            if parts.secrets().any(|name| **name == *secret) {
-                self.place_listener(parts, next);
-            }
-        }
+    fn refresh_listeners(&self, secret: &str, change: &mut Change) {
+        let users = self.listeners.values().chain(self.outgoing.values());
+        let users = users.filter(|parts| parts.secrets().any(|name| **name == *secret));
+        change.listeners.extend(users.map(|parts| parts.name.clone()));
     }
 
     fn forget_user(&mut self, cluster: &str) {
@@ -295,6 +344,15 @@ impl ConfigStore {
             if users.is_empty() {
                 self.assignment_users.remove(&eds);
             }
+        }
+    }
+}
+
+fn drop_addresses(parts: &ListenerParts, next: &mut Snapshot) {
+    for address in &parts.addresses {
+        let owned = |held: &Arc<Listener>| held.name == parts.name;
+        if next.by_address.get::<SocketAddr>(address).is_some_and(owned) {
+            next.by_address.remove(address);
         }
     }
 }

@@ -155,26 +155,55 @@ impl TlsSettings {
         })
     }
 
-    /// The configuration for handshakes, or the name of the first secret that is not there.
+    /// The configuration for handshakes, with those certificates that are there; if none is, the name of the
+    /// first secret. The same as `before` if that was made of the same.
     pub(crate) fn resolve(
-        &self,
+        self: &Arc<Self>,
         secret: impl Fn(&str) -> Option<Arc<Certificate>>,
-    ) -> Result<Arc<ServerConfig>, TlsUnavailable> {
+        before: Option<&Arc<TlsServer>>,
+    ) -> Result<Arc<TlsServer>, TlsUnavailable> {
         let mut certificates = self.inline.clone();
-        for name in &self.secrets {
-            certificates.push(secret(name).ok_or_else(|| TlsUnavailable::Secret(name.clone()))?);
+        certificates.extend(self.secrets.iter().filter_map(|name| secret(name)));
+        if let (true, Some(first)) = (certificates.is_empty(), self.secrets.first()) {
+            return Err(TlsUnavailable::Secret(first.clone()));
+        }
+        if let Some(before) = before.filter(|before| before.is_made_of(self, &certificates)) {
+            return Ok(before.clone());
         }
         let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
             .with_protocol_versions(&self.versions)
             .map_err(|_| TlsUnavailable::Provider)?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Resolver { certificates }));
+            .with_cert_resolver(Arc::new(Resolver { certificates: certificates.clone() }));
         config.alpn_protocols.clone_from(&self.alpn);
         if self.tickets {
             // One ticketer a chain: a ticket from one chain must mean nothing to another.
             config.ticketer = aws_lc_rs::Ticketer::new().map_err(|_| TlsUnavailable::Provider)?;
         }
-        Ok(Arc::new(config))
+        Ok(Arc::new(TlsServer { settings: self.clone(), certificates, config: Arc::new(config) }))
+    }
+}
+
+/// TLS of a filter chain, ready for handshakes, and what it was made of.
+#[derive(Debug)]
+pub struct TlsServer {
+    settings: Arc<TlsSettings>,
+    certificates: Vec<Arc<Certificate>>,
+    config: Arc<ServerConfig>,
+}
+
+impl TlsServer {
+    /// For handshakes.
+    pub fn config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    fn is_made_of(&self, settings: &TlsSettings, certificates: &[Arc<Certificate>]) -> bool {
+        self.settings.alpn == settings.alpn
+            && self.settings.versions == settings.versions
+            && self.settings.tickets == settings.tickets
+            && self.certificates.len() == certificates.len()
+            && self.certificates.iter().zip(certificates).all(|(own, other)| Arc::ptr_eq(own, other))
     }
 }
 

@@ -225,7 +225,7 @@ async fn select_chain(
         return Ok(None);
     };
     let config = match &chain.transport {
-        Transport::Tls(config) => config.clone(),
+        Transport::Tls(server) => server.config().clone(),
         Transport::Unavailable(reason) => {
             core.counters().no_certificate.add(1);
             tracing::debug!(listener = &*listener.name, %reason, "TLS refused");

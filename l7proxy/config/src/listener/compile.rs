@@ -1,6 +1,7 @@
 //! Listener to [`ListenerParts`], and with its secrets to [`super::Listener`].
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ struct ChainParts {
     name: Arc<str>,
     server_names: Vec<Box<str>>,
     protocol: Protocol,
-    tls: Option<TlsSettings>,
+    tls: Option<Arc<TlsSettings>>,
     network: Network,
 }
 
@@ -205,7 +206,7 @@ fn filter_chain(
     }
     let tls = match transport_socket {
         None => None,
-        Some(socket) => transport(socket, at.field("transport_socket"))?,
+        Some(socket) => transport(socket, at.field("transport_socket"))?.map(Arc::new),
     };
     let at_filters = at.field("filters");
     let [only] = filters.as_slice() else {
@@ -295,12 +296,36 @@ impl ListenerParts {
             .flat_map(|tls| &tls.secrets)
     }
 
-    /// The listener with the secrets that are there now.
-    pub(crate) fn resolve(&self, secret: &dyn Fn(&str) -> Option<Arc<Certificate>>) -> Listener {
+    /// Whether both take the same connections from the same sockets.
+    pub(crate) fn has_addresses_of(&self, other: &Self) -> bool {
+        self.addresses == other.addresses
+            && self.bind == other.bind
+            && self.transparent == other.transparent
+            && self.use_original_dst == other.use_original_dst
+    }
+
+    /// The listener with the secrets that are there now. Chains whose TLS is what it was `before` keep it, with
+    /// the tickets that clients have; making it anew is also what costs.
+    pub(crate) fn resolve(
+        &self,
+        secret: &dyn Fn(&str) -> Option<Arc<Certificate>>,
+        before: Option<&Listener>,
+    ) -> Listener {
+        let mut known = HashMap::new();
+        for chain in before.into_iter().flat_map(Listener::all_chains) {
+            if let Transport::Tls(server) = &chain.transport {
+                known.insert(&*chain.name, server);
+            }
+        }
+        // Each is taken once: a ticket from one chain must mean nothing to another of the same name.
+        let known = RefCell::new(known);
         let resolved = |chain: &ChainParts| {
             let transport = match &chain.tls {
                 None => Transport::Raw,
-                Some(tls) => tls.resolve(secret).map_or_else(Transport::Unavailable, Transport::Tls),
+                Some(tls) => {
+                    let before = known.borrow_mut().remove(&*chain.name);
+                    tls.resolve(secret, before).map_or_else(Transport::Unavailable, Transport::Tls)
+                }
             };
             Arc::new(chain.with(transport))
         };

@@ -12,7 +12,7 @@ fn compiled(chains: &str, options: &str) -> Result<Listener, String> {
     );
     let message: listener::Listener = mesh_xds_proto::decode(&json::decode_any_yaml(&yaml).unwrap()).unwrap();
     compile(&message, At::ROOT)
-        .map(|parts| parts.resolve(&|_| None))
+        .map(|parts| parts.resolve(&|_| None, None))
         .map_err(|refusal| format!("{}: {}", refusal.field, refusal.reason))
 }
 

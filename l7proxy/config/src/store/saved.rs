@@ -60,17 +60,31 @@ impl ConfigStore {
     pub fn import(&mut self, saved: &[u8]) -> Result<Vec<Rejected>, ImportError> {
         let mut rest = saved;
         let mut rejected = Vec::new();
+        // All of a type at once: a listener is put together once for all its certificates.
+        let mut type_url = String::new();
+        let mut of_type = Vec::new();
         while !rest.is_empty() {
             let damaged = ImportError { offset: saved.len() - rest.len() };
             let resource = match discovery::Resource::decode_length_delimited(&mut rest) {
                 Ok(discovery::Resource { name, version, resource: Some(body), .. }) => {
                     NamedResource { name, version, body }
                 }
-                Ok(_) | Err(_) => return Err(damaged),
+                Ok(_) | Err(_) => {
+                    self.apply_if_any(&type_url, &mut of_type);
+                    return Err(damaged);
+                }
             };
-            let type_url = resource.body.type_url.clone();
-            rejected.extend(self.apply(&type_url, vec![resource], &[]));
+            if resource.body.type_url != type_url {
+                rejected.extend(self.apply_if_any(&type_url, &mut of_type));
+                type_url.clone_from(&resource.body.type_url);
+            }
+            of_type.push(resource);
         }
+        rejected.extend(self.apply_if_any(&type_url, &mut of_type));
         Ok(rejected)
+    }
+
+    fn apply_if_any(&mut self, type_url: &str, resources: &mut Vec<NamedResource>) -> Vec<Rejected> {
+        if resources.is_empty() { Vec::new() } else { self.apply(type_url, std::mem::take(resources), &[]) }
     }
 }

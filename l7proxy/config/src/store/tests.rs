@@ -1,5 +1,7 @@
 //! Taking, refusing, keeping and handing on resources.
 
+mod changes;
+
 use std::sync::Arc;
 
 use mesh_xds_proto::{Any, Patch, any, json, type_urls};

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod backend;
+mod changes;
 mod config;
 mod harness;
 mod http;

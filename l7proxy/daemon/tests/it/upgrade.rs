@@ -65,7 +65,7 @@ fn path_that_cannot_be_run_is_refused_at_once() {
 }
 
 /// Asks until told to stop, on fresh or on reused connections. Returns how many answers came.
-fn ask_on(address: SocketAddr, reuse: bool, stop: &AtomicBool) -> Result<usize, String> {
+pub(crate) fn ask_on(address: SocketAddr, reuse: bool, stop: &AtomicBool) -> Result<usize, String> {
     let mut answers = 0;
     let mut kept: Option<Connection> = None;
     while !stop.load(Ordering::Relaxed) {
