@@ -167,7 +167,9 @@ impl ControlTask {
                 () = async { tokio::time::sleep_until(store_at.unwrap_or_else(Instant::now)).await },
                     if store_at.is_some() && self.storing.is_empty() => self.store_when_complete(),
                 Some(stored) = self.storing.join_next() => self.stored(stored.ok()),
-                _ = retry.tick() => self.controller.retry_failed().await,
+                _ = retry.tick() => if self.controller.retry().await {
+                    self.store_soon();
+                },
             }
         }
     }
@@ -189,9 +191,13 @@ impl ControlTask {
 
     async fn change(&mut self, change: Change) {
         let rejected = self.controller.apply(&change.type_url, change.upserts, &change.removed).await;
-        self.store_at.get_or_insert_with(|| Instant::now() + self.store_after);
+        self.store_soon();
         // The xDS client may have gone meanwhile; what was applied stays applied.
         let _ = change.done.send(Applied { rejected, wanted: self.controller.wanted() });
+    }
+
+    fn store_soon(&mut self) {
+        self.store_at.get_or_insert_with(|| Instant::now() + self.store_after);
     }
 
     /// Leaves the configuration with the starter, unless parts of it are still on their way: a successor would

@@ -10,12 +10,14 @@
 //!
 //! and only then is the change acknowledged.
 //!
-//! A worker that has just started accepts nothing before it has all that its listeners refer to: whoever connects
-//! meanwhile waits in the backlog, which is better than a 404 for want of a route table that is on its way.
+//! On a new socket nobody accepts before all has come that its listener refers to, or is known not to come:
+//! whoever connects meanwhile waits in the backlog, which is better than a 404 for want of a route table that is
+//! on its way. Of a listener that changes, the store keeps what it was as long.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
@@ -23,7 +25,7 @@ use mesh_l7proxy_proxy::DataPlane;
 use mesh_l7proxy_wire::ListenSpec;
 use mesh_xds_proto::type_urls;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::link::{LinkError, LinkHandle};
@@ -31,8 +33,8 @@ use super::link::{LinkError, LinkHandle};
 /// Connections that wait in each socket while no worker accepts; `net.core.somaxconn` caps it.
 const BACKLOG: u32 = 4096;
 
-/// How long a worker that has just started waits for what its listeners refer to. A server that does not have it
-/// is no reason to serve nothing at all.
+/// How long a listener waits for what it refers to. A server that says nothing of it, or is not there, is no
+/// reason to serve nothing at all.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Types that are subscribed to whole.
@@ -64,9 +66,19 @@ pub(super) struct Controller {
     /// before the old name goes, is refused for the address, and would never be sent again.
     refused_listeners: BTreeMap<String, NamedResource>,
     configured: bool,
-    started: Instant,
-    /// Sockets that nobody accepts on until the first configuration is complete; `None` from then on.
-    waiting: Option<Vec<(Bind, Vec<OwnedFd>)>>,
+    /// Sockets that nobody accepts on yet.
+    waiting: Vec<Waiting>,
+    /// Whether there are none such.
+    accepting: watch::Sender<bool>,
+    /// Listeners that serve as they were before they changed, and when they were first seen to.
+    outgoing: BTreeMap<Arc<str>, Instant>,
+}
+
+/// The sockets of a listener that refers to what is on its way.
+struct Waiting {
+    bind: Bind,
+    sockets: Vec<OwnedFd>,
+    since: Instant,
 }
 
 /// A listener's socket that could not be had, as the admin socket shows it.
@@ -95,8 +107,9 @@ impl Controller {
             served_late,
             refused_listeners: BTreeMap::new(),
             configured: false,
-            started: Instant::now(),
-            waiting: Some(Vec::new()),
+            waiting: Vec::new(),
+            accepting: watch::channel(true).0,
+            outgoing: BTreeMap::new(),
         };
         (controller, heard)
     }
@@ -205,26 +218,14 @@ impl Controller {
         let gone: Vec<Bind> = self.held.keys().filter(|bind| self.is_over(bind, &wanted)).cloned().collect();
         for bind in &gone {
             self.plane.remove_listener(bind);
-            if let Some(waiting) = &mut self.waiting {
-                waiting.retain(|(other, _)| other != bind);
-            }
+            self.waiting.retain(|waiting| waiting.bind != *bind);
         }
         self.plane.publish(self.store.snapshot());
         for (bind, local, sockets) in opened {
             self.held.insert(bind.clone(), local);
-            match &mut self.waiting {
-                Some(waiting) => waiting.push((bind, sockets)),
-                None => self.accept(bind, sockets),
-            }
+            self.waiting.push(Waiting { bind, sockets, since: Instant::now() });
         }
-        let begins = self.waiting.is_some()
-            && !self.held.is_empty()
-            && (self.store.is_complete() || self.started.elapsed() > COMPLETE_WITHIN);
-        if begins && let Some(waiting) = self.waiting.take() {
-            for (bind, sockets) in waiting {
-                self.accept(bind, sockets);
-            }
-        }
+        self.accept_where_ready();
         for bind in gone {
             self.held.remove(&bind);
             let address_lives_on = self.held.keys().any(|other| other.address == bind.address);
@@ -252,6 +253,21 @@ impl Controller {
                 || wanted.iter().any(|other| other.address == held.address))
     }
 
+    fn accept_where_ready(&mut self) {
+        // A listener has several sockets, and asking costs a look at its routes.
+        let mut ready = BTreeMap::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            let listener = waiting.bind.listener.clone();
+            let ready = *ready.entry(listener).or_insert_with_key(|listener| self.store.is_ready(listener));
+            if ready || waiting.since.elapsed() >= COMPLETE_WITHIN {
+                self.accept(waiting.bind, waiting.sockets);
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+        self.accepting.send_replace(self.waiting.is_empty());
+    }
+
     fn accept(&self, bind: Bind, sockets: Vec<OwnedFd>) {
         for (number, socket) in sockets.into_iter().enumerate() {
             let thread = bind.thread.unwrap_or(number) % self.threads;
@@ -275,13 +291,11 @@ impl Controller {
         Ok((info.local, sockets))
     }
 
-    /// Tries again what could not be bound: whoever held the port may have left. Ends the wait of a worker whose
-    /// server does not have everything.
-    pub(super) async fn retry_failed(&mut self) {
-        if self.waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) {
-            self.bring_up().await;
-        }
-        if !self.failed.is_empty() {
+    /// Tries again what could not be bound: whoever held the port may have left. Ends the wait for what has not
+    /// come in time. Whether less is held than before.
+    pub(super) async fn retry(&mut self) -> bool {
+        let stopped = self.stop_waiting();
+        if stopped || !self.waiting.is_empty() || !self.failed.is_empty() {
             let before = self.failed.len();
             self.bring_up().await;
             let bound = before.saturating_sub(self.failed.len());
@@ -289,6 +303,32 @@ impl Controller {
                 info!(bound, without = self.failed.len(), "listeners have a socket now");
             }
         }
+        stopped
+    }
+
+    /// Lets the listeners change that have waited for parts of that for too long. Whether there were any.
+    fn stop_waiting(&mut self) -> bool {
+        let since: BTreeMap<Arc<str>, Instant> = self
+            .store
+            .outgoing()
+            .map(|name| (name.clone(), self.outgoing.get(name).copied().unwrap_or_else(Instant::now)))
+            .collect();
+        self.outgoing = since;
+        let late = self.outgoing.iter().filter(|(_, since)| since.elapsed() >= COMPLETE_WITHIN);
+        let late: Vec<Arc<str>> = late.map(|(name, _)| name.clone()).collect();
+        for name in &late {
+            warn!(listener = &**name, "what it changed to has not come whole; it changes all the same");
+            self.store.stop_waiting(name);
+        }
+        if !late.is_empty() {
+            self.store.forget_unwanted();
+        }
+        !late.is_empty()
+    }
+
+    /// Whether connections are accepted on every socket.
+    pub(super) fn accepting(&self) -> watch::Receiver<bool> {
+        self.accepting.subscribe()
     }
 
     /// By type, the names that the resources in use refer to.

@@ -134,6 +134,7 @@ async fn serve(
         controller.restore(&saved).await;
     }
     let held = controller.held();
+    let mut accepting = controller.accepting();
     let (control_task, control, changes) = ControlTask::new(controller, handle.clone());
     core.spawn(control_task.run());
     let config = ClientConfig {
@@ -153,14 +154,16 @@ async fn serve(
             started: Instant::now(),
         },
     )?;
-    // A worker that takes over answers for itself only once it serves: until then the old one does.
+    let xds_thread = xds_client.start().context("the xDS client's thread cannot start")?;
+    // A worker that takes over answers for itself only once it serves: until then the old one does. Connections
+    // that nobody accepts yet wait for what the server says, or for want of one until it has waited long enough.
+    let _ = accepting.wait_for(|accepting| *accepting).await;
     handle.ready().await.context("the starter does not take note")?;
     fronts.spawn(async move {
         if let Err(error) = admin.await {
             warn!(%error, "admin socket ended");
         }
     });
-    let xds_thread = xds_client.start().context("the xDS client's thread cannot start")?;
 
     let deadline = wait_for_drain(&mut events, &control).await;
     info!(deadline_ms = deadline.as_millis(), "draining");

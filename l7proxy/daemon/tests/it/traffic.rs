@@ -83,6 +83,43 @@ fn last_good_configuration_serves_without_the_xds_server() {
 }
 
 #[test]
+fn a_table_that_is_refused_holds_up_no_other_listener_when_the_worker_is_replaced() {
+    let mut proxy = Proxy::start();
+    let control_plane = ControlPlane::start(&proxy.run_dir());
+    let (backend, good, bad) = (Backend::start("good"), free_address(), free_address());
+    let mut resources = site("good", good, backend.address);
+    resources.extend(site("bad", bad, backend.address));
+    let table = resources.iter_mut().rfind(|resource| resource["virtual_hosts"].is_array()).unwrap();
+    table["virtual_hosts"][0]["routes"][0]["match"] = serde_json::json!({ "safe_regex": { "regex": "(" } });
+    control_plane.publish(&resources);
+    assert_eq!(control_plane.rejections().len(), 1, "{:?}", control_plane.rejections());
+    assert_eq!((body(good).as_str(), get(bad, "/").unwrap().status), ("good", 404));
+    assert!(poll(|| proxy.status().stored_config_bytes.filter(|bytes| *bytes > 0)).is_some());
+
+    let at_once = |what: &str| {
+        let asked = Instant::now();
+        assert_eq!(body(good), "good", "{what}");
+        assert!(asked.elapsed() < Duration::from_secs(2), "{what}: {:?}", asked.elapsed());
+    };
+    let serving =
+        |proxy: &mut Proxy| proxy.wait_for_worker(|worker| worker.state == WorkerState::Serving).pid;
+    let first = serving(&mut proxy);
+    kill(first, Signal::KILL);
+    at_once("killed");
+    let second = proxy.wait_for_worker(|worker| worker.pid != first && worker.state == WorkerState::Serving);
+    proxy.client().upgrade(std::path::Path::new(crate::harness::L7PROXY), Duration::from_secs(20)).unwrap();
+    at_once("upgraded");
+    assert_eq!(get(bad, "/").unwrap().status, 404, "nobody waits for what was refused");
+
+    // Without a server nobody knows that the table does not come: its own listener waits, no other.
+    drop(control_plane);
+    let third = serving(&mut proxy);
+    assert_ne!(third, second.pid);
+    kill(third, Signal::KILL);
+    at_once("killed without a server");
+}
+
+#[test]
 fn listener_removed_while_no_worker_lived_is_gone_afterwards() {
     let mut proxy = Proxy::start();
     let (backend, stays, goes) = (Backend::start("here"), free_address(), free_address());
