@@ -17,7 +17,7 @@ mod upstream;
 mod workers;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -107,7 +107,18 @@ enum Source {
     Signals,
     Control,
     Messages(Peer),
+    /// There is room for what a worker has not been sent yet.
+    Room(u64),
     WorkerExit(u64),
+}
+
+impl Source {
+    fn events(self) -> PollFlags {
+        match self {
+            Source::Room(_) => PollFlags::OUT,
+            _ => PollFlags::IN,
+        }
+    }
 }
 
 impl Starter {
@@ -127,6 +138,7 @@ impl Starter {
                     Source::Signals => self.take_signal(),
                     Source::Control => self.operators.accept(self.run_directory.control.as_fd()),
                     Source::Messages(peer) => self.take_messages(peer),
+                    Source::Room(generation) => self.send_unsent(generation),
                     Source::WorkerExit(generation) => self.take_exit(generation),
                 }
             }
@@ -145,7 +157,11 @@ impl Starter {
         }
         for worker in &self.workers.living {
             if let Some(channel) = &worker.channel {
-                watched.push((Source::Messages(Peer::Worker(worker.generation)), channel.as_fd()));
+                let source = match worker.is_behind() {
+                    true => Source::Room(worker.generation),
+                    false => Source::Messages(Peer::Worker(worker.generation)),
+                };
+                watched.push((source, channel.as_fd()));
             }
             // After its messages, so that its last words are heard before its death.
             watched.push((Source::WorkerExit(worker.generation), worker.exited.as_fd()));
@@ -155,7 +171,7 @@ impl Starter {
         let timeout = due.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         let mut polled: Vec<PollFd<'_>> = watched
             .iter()
-            .map(|(_, descriptor)| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
+            .map(|(source, descriptor)| PollFd::from_borrowed_fd(*descriptor, source.events()))
             .collect();
         match rustix::event::poll(&mut polled, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -213,16 +229,18 @@ impl Starter {
         for _ in 0..TURN {
             let received = match peer {
                 Peer::Operator(id) => self.operators.get(id).map(|channel| channel.receive::<ToStarter>()),
+                // Whoever does not read answers is not asked for more questions.
                 Peer::Worker(generation) => self
                     .workers
                     .get(generation)
+                    .filter(|worker| !worker.is_behind())
                     .and_then(|worker| worker.channel.as_mut())
                     .map(|channel| channel.receive::<ToStarter>()),
             };
             match received {
                 Some(Ok(Some(Received { message: ToStarter { id, request }, descriptors }))) => {
                     if let Answer::Now(outcome, descriptors) = self.answer(peer, id, request, descriptors) {
-                        self.reply(peer, id, outcome, &descriptors);
+                        self.reply(peer, id, outcome, descriptors);
                     }
                 }
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -233,25 +251,26 @@ impl Starter {
         }
     }
 
-    fn reply(
-        &mut self,
-        peer: Peer,
-        id: u32,
-        outcome: Result<Response, Refusal>,
-        descriptors: &[std::os::fd::OwnedFd],
-    ) {
-        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    fn reply(&mut self, peer: Peer, id: u32, outcome: Result<Response, Refusal>, descriptors: Vec<OwnedFd>) {
         let message = FromStarter::Reply { id, outcome };
         let sent = match peer {
-            Peer::Operator(id) => self.operators.get(id).map(|channel| channel.send(&message, &borrowed)),
-            Peer::Worker(generation) => self
-                .workers
-                .get(generation)
-                .and_then(|worker| worker.channel.as_mut())
-                .map(|channel| channel.send(&message, &borrowed)),
+            // One question at a time: what does not fit was never asked for.
+            Peer::Operator(id) => self.operators.get(id).map(|channel| {
+                let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+                channel.send(&message, &borrowed)
+            }),
+            Peer::Worker(generation) => {
+                self.workers.get(generation).map(|worker| worker.send(message, descriptors))
+            }
         };
         if let Some(Err(error)) = sent {
             self.hang_up(peer, Some(&error));
+        }
+    }
+
+    fn send_unsent(&mut self, generation: u64) {
+        if let Some(Err(error)) = self.workers.get(generation).map(workers::Worker::send_unsent) {
+            self.hang_up(Peer::Worker(generation), Some(&error));
         }
     }
 
@@ -294,3 +313,6 @@ fn timespec(duration: Duration) -> Timespec {
         tv_nsec: i64::from(duration.subsec_nanos()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ impl Starter {
         }
         info!(pid, binary = %upgrade.binary.display(), "upgrade done");
         self.workers.use_binary(upgrade.binary);
-        self.reply(upgrade.requester, upgrade.request, Ok(Response::Upgraded { pid }), &[]);
+        self.reply(upgrade.requester, upgrade.request, Ok(Response::Upgraded { pid }), Vec::new());
     }
 
     pub(super) fn fail_upgrade(&mut self, why: &str) {
@@ -141,7 +141,7 @@ impl Starter {
         warn!(binary = %upgrade.binary.display(), why, "upgrade failed");
         let message = format!("{why}; the old worker serves on. Its log tells more");
         let refusal = Refusal { kind: RefusalKind::UpgradeFailed, message };
-        self.reply(upgrade.requester, upgrade.request, Err(refusal), &[]);
+        self.reply(upgrade.requester, upgrade.request, Err(refusal), Vec::new());
         // With no old worker either, go on trying with the binary that we know.
         let alive = self.workers.living.iter().any(|worker| worker.state != WorkerState::Draining);
         if !alive && self.leaving.is_none() {

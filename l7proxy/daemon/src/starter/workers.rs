@@ -1,7 +1,8 @@
 //! The worker processes: one that serves, and around an upgrade two.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,6 +37,9 @@ pub(super) struct Worker {
     pub(super) binary: PathBuf,
     /// `None` once the worker closed its end.
     pub(super) channel: Option<Channel>,
+    /// What did not fit the socket. Nothing is read from a worker as long as there is some, so it is one answer
+    /// and a few events.
+    unsent: VecDeque<(FromStarter, Vec<OwnedFd>)>,
     /// Readable when the process is gone.
     pub(super) exited: OwnedFd,
     child: Child,
@@ -48,13 +52,46 @@ impl Worker {
         self.child.id()
     }
 
-    /// Tells it something; a worker that does not even read is killed, and its successor does better.
+    /// Tells it something; one that cannot be told is killed, and its successor does better.
     pub(super) fn tell(&mut self, event: Event) {
-        let Some(channel) = &self.channel else { return };
-        if let Err(error) = channel.send(&FromStarter::Event(event), &[]) {
+        if let Err(error) = self.send(FromStarter::Event(event), Vec::new()) {
             warn!(pid = self.pid(), %error, "worker does not listen and is killed");
             self.kill();
         }
+    }
+
+    /// Sends a message, now or as soon as the worker has read what is before it.
+    ///
+    /// # Errors
+    /// When it never will.
+    pub(super) fn send(&mut self, message: FromStarter, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        self.unsent.push_back((message, descriptors));
+        self.send_unsent()
+    }
+
+    /// Sends what there is room for.
+    ///
+    /// # Errors
+    /// See [`Self::send`].
+    pub(super) fn send_unsent(&mut self) -> io::Result<()> {
+        let Some(channel) = &self.channel else {
+            self.unsent.clear();
+            return Ok(());
+        };
+        while let Some((message, descriptors)) = self.unsent.front() {
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            match channel.send(message, &borrowed) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                sent => sent?,
+            }
+            self.unsent.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Whether it has to read before it is heard.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unsent.is_empty()
     }
 
     pub(super) fn drain(&mut self, deadline: Duration) {
@@ -163,6 +200,7 @@ impl Workers {
             version: None,
             binary: binary.to_owned(),
             channel: Some(channel),
+            unsent: VecDeque::new(),
             exited,
             child,
             started: Instant::now(),
@@ -237,6 +275,29 @@ impl Workers {
 impl Worker {
     pub(super) fn lived(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+#[cfg(test)]
+impl Workers {
+    /// Has no worker but one that is a process of no importance, at the other end of this channel.
+    pub(super) fn be_served_by(&mut self, channel: Channel) {
+        self.cancel_respawn();
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        channel.set_nonblocking(true).unwrap();
+        self.living = vec![Worker {
+            generation: 1,
+            state: WorkerState::Serving,
+            version: None,
+            binary: PathBuf::new(),
+            channel: Some(channel),
+            unsent: VecDeque::new(),
+            exited: rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap(),
+            child,
+            started: Instant::now(),
+            kill_at: None,
+        }];
     }
 }
 

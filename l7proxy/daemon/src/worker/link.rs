@@ -24,6 +24,10 @@ use tracing::warn;
 /// than this is a starter that stands still, and then failing is better than waiting.
 const QUEUE: usize = 1024;
 
+/// Questions whose answers are on their way. All of them fit the socket (some 200 messages do), so that the starter
+/// can always answer, whatever else we do.
+const OPEN: usize = 128;
+
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -130,6 +134,9 @@ pub(super) struct Link {
     /// and only readiness is asked of it.
     readiness: UnixDatagram,
     questions: mpsc::Receiver<Question>,
+    /// Taken from the queue, and did not fit the socket.
+    unsent: Option<Question>,
+    /// Those whose answer nobody waits for any more included: it comes all the same.
     open: HashMap<u32, oneshot::Sender<Answer>>,
     last_id: u32,
     events: mpsc::UnboundedSender<Event>,
@@ -154,62 +161,77 @@ impl Link {
         }
         let duplicate = channel.as_fd().try_clone_to_owned()?;
         let readiness = UnixDatagram::from_std(duplicate.into())?;
-        let link = Self { channel, readiness, questions, open: HashMap::new(), last_id: 0, events };
+        let link =
+            Self { channel, readiness, questions, unsent: None, open: HashMap::new(), last_id: 0, events };
         Ok((link, LinkHandle { questions: sender }, heard))
     }
 
     /// Runs until the starter is gone or every handle is dropped.
     pub(super) async fn run(mut self) {
-        loop {
+        let ended = loop {
+            let may_ask = self.unsent.is_none() && self.open.len() < OPEN;
+            // Hearing comes before asking: answers must not pile up. Cancelled, none of these has done anything.
             tokio::select! {
-                question = self.questions.recv() => match question {
-                    Some(question) => if let Err(error) = self.send(question).await {
-                        warn!(%error, "starter cannot be asked");
-                        return;
+                biased;
+                ready = self.readiness.readable() => match ready.and_then(|()| self.hear()) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => break error,
+                },
+                ready = self.readiness.writable(), if self.unsent.is_some() => {
+                    let Some(question) = self.unsent.take() else { continue };
+                    if let Err(error) = ready.and_then(|()| self.send(question)) {
+                        break error;
+                    }
+                }
+                question = self.questions.recv(), if may_ask => match question {
+                    Some(question) => if let Err(error) = self.send(question) {
+                        break error;
                     },
                     None => return,
                 },
-                // Cancelled by a question: nothing is read before it is ready, so nothing is lost.
-                ready = self.readiness.readable() => {
-                    if let Err(error) = ready {
-                        warn!(%error, "starter cannot be watched");
-                        return;
-                    }
-                    let channel = &mut self.channel;
-                    match self.readiness.try_io(Interest::READABLE, || channel.receive::<FromStarter>()) {
-                        Ok(Some(received)) => self.take(received),
-                        Ok(None) => return,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => {
-                            warn!(%error, "starter cannot be heard");
-                            return;
-                        }
-                    }
-                }
             }
-        }
+        };
+        warn!(error = %ended, "the connection to the starter is broken");
     }
 
-    async fn send(&mut self, question: Question) -> io::Result<()> {
-        self.open.retain(|_, answer| !answer.is_closed());
-        self.last_id = self.last_id.wrapping_add(1);
-        let message = ToStarter { id: self.last_id, request: question.request };
-        let descriptors: Vec<_> = question.descriptor.iter().map(AsFd::as_fd).collect();
-        loop {
-            self.readiness.writable().await?;
-            match self.readiness.try_io(Interest::WRITABLE, || self.channel.send(&message, &descriptors)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    let _ = question.answer.send(Err(LinkError::Silent("the question is too long")));
-                    return Ok(());
-                }
-                sent => {
-                    sent?;
-                    self.open.insert(message.id, question.answer);
-                    return Ok(());
-                }
-            }
+    /// Takes what has come. False: nothing will come any more.
+    fn hear(&mut self) -> io::Result<bool> {
+        let channel = &mut self.channel;
+        match self.readiness.try_io(Interest::READABLE, || channel.receive::<FromStarter>()) {
+            Ok(Some(received)) => self.take(received),
+            Ok(None) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
+        Ok(true)
+    }
+
+    /// Sends a question, or keeps it until there is room.
+    fn send(&mut self, question: Question) -> io::Result<()> {
+        // Who asked has given up meanwhile.
+        if question.answer.is_closed() {
+            return Ok(());
+        }
+        let id = self.last_id.wrapping_add(1);
+        let message = ToStarter { id, request: question.request };
+        let descriptors: Vec<_> = question.descriptor.iter().map(AsFd::as_fd).collect();
+        match self.readiness.try_io(Interest::WRITABLE, || self.channel.send(&message, &descriptors)) {
+            Ok(()) => {
+                self.last_id = id;
+                self.open.insert(id, question.answer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                drop(descriptors);
+                self.unsent = Some(Question { request: message.request, ..question });
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                // Whoever asked may have stopped waiting.
+                let _ = question.answer.send(Err(LinkError::Silent("the question is too long")));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn take(&mut self, received: Received<FromStarter>) {
@@ -228,3 +250,6 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
