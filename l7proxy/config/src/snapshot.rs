@@ -57,6 +57,11 @@ impl Snapshot {
         self.clusters.get(name)
     }
 
+    /// Whether the listeners are the same as in another snapshot of this store. One comparison of pointers.
+    pub fn has_listeners_of(&self, other: &Self) -> bool {
+        self.listeners.ptr_eq(&other.listeners)
+    }
+
     /// All listeners, in no order.
     pub fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
         self.listeners.values()

@@ -2,7 +2,7 @@
 
 mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -190,6 +190,12 @@ impl Registry {
     pub(crate) fn retain_clusters(&self, exists: impl Fn(&str) -> bool) {
         let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
         clusters.retain(|name, stats| exists(name) || Arc::strong_count(stats) > 1);
+    }
+
+    /// The same for the prefixes that HTTP is counted under, of which connections hold what they count with.
+    pub(crate) fn retain_http(&self, exist: &HashSet<&str>) {
+        let mut http = self.http.lock().unwrap_or_else(PoisonError::into_inner);
+        http.retain(|prefix, counters| exist.contains(&**prefix) || Arc::strong_count(counters) > 1);
     }
 
     pub(crate) fn all_clusters(&self) -> Vec<(Arc<str>, Arc<ClusterStats>)> {

@@ -1,5 +1,6 @@
 //! The handle the daemon holds.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use mesh_l7proxy_config::cluster::Health;
+use mesh_l7proxy_config::listener::Network;
 use mesh_l7proxy_config::{Bind, Snapshot};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, LocalOptions};
@@ -101,7 +103,10 @@ impl DataPlane {
     /// Makes every thread use `snapshot` for requests that start from now on. Requests under way keep theirs.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         self.registry.retain_clusters(|name| snapshot.cluster(name).is_some());
-        self.snapshot.send_replace(snapshot);
+        let before = self.snapshot.send_replace(snapshot.clone());
+        if !snapshot.has_listeners_of(&before) {
+            self.registry.retain_http(&prefixes(&snapshot));
+        }
     }
 
     /// Gives a listening socket to a thread. Non-blocking mode is set here. The listener of that name should
@@ -227,6 +232,17 @@ impl DataPlane {
     pub fn stats(&self) -> Value {
         self.registry.json()
     }
+}
+
+/// The prefixes that HTTP is counted under.
+fn prefixes(snapshot: &Snapshot) -> HashSet<&str> {
+    let chains = snapshot.listeners().flat_map(|listener| listener.all_chains());
+    chains
+        .filter_map(|chain| match &chain.network {
+            Network::Http(manager) => Some(&*manager.stat_prefix),
+            Network::Respond(_) => None,
+        })
+        .collect()
 }
 
 impl Drop for DataPlane {

@@ -98,6 +98,20 @@ fn bad_resource_is_named_and_the_others_are_taken() {
 }
 
 #[test]
+fn going_back_to_the_version_that_is_held_ends_the_refusal_of_the_other() {
+    let mut store = ConfigStore::new();
+    take(&mut store, type_urls::CLUSTER, cluster("a", ""));
+    let held = store.snapshot();
+    let bad =
+        NamedResource { version: "2".to_owned(), ..cluster("a", "outlier_detection: { interval: 1s },") };
+    assert_eq!(take(&mut store, type_urls::CLUSTER, bad).len(), 1);
+    assert!(store.config_dump().to_string().contains("error_state"));
+    assert_eq!(take(&mut store, type_urls::CLUSTER, cluster("a", "")), []);
+    assert!(!store.config_dump().to_string().contains("error_state"));
+    assert!(Arc::ptr_eq(&store.snapshot(), &held), "for traffic nothing has changed");
+}
+
+#[test]
 fn unknown_type_and_wrong_bytes_are_refused() {
     let mut store = ConfigStore::new();
     assert_eq!(take(&mut store, "type.googleapis.com/some.Thing", routes("a", 200)).len(), 1);

@@ -2,7 +2,7 @@
 
 use http::{Request, StatusCode};
 
-use crate::harness::{Backend, Client, Proxy, empty, full, routes};
+use crate::harness::{Backend, Client, Proxy, empty, eventually, full, http_listener, listener, routes};
 
 const STDOUT: &str =
     "\"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
@@ -89,4 +89,32 @@ async fn clusters_and_listeners_are_shown() {
     let listeners = proxy.plane.listeners();
     assert_eq!(listeners["listener_statuses"][0]["name"], "web");
     assert_eq!(listeners["listener_statuses"][0]["sockets"][0]["address"], address.to_string());
+}
+
+#[tokio::test]
+async fn what_was_counted_for_a_listener_goes_with_it_and_its_connections() {
+    let backend = Backend::saying("hello").await;
+    let (mut proxy, address) = Proxy::forwarding(backend.address);
+    let counted = |proxy: &Proxy, prefix: &str| {
+        let mut text = String::new();
+        proxy.plane.metrics(&mut text);
+        text.contains(&format!("envoy_http_conn_manager_prefix=\"{prefix}\""))
+    };
+    let mut client = Client::connect(address).await;
+    client.get("/").await;
+    assert!(counted(&proxy, "web"));
+    proxy.apply(&[listener("web", "127.0.0.1", 0, "", &[("", "", "other", "")]), routes("other", "[]")]);
+    assert!(counted(&proxy, "web"), "there is a connection still");
+    while client.get("/").await.header("connection") != Some("close") {}
+    drop(client);
+    // The next change of a listener after the connection has gone.
+    let mut other = 0;
+    eventually("the counters go", || {
+        other += 1;
+        proxy.apply(&[http_listener(&format!("more-{other}"), "")]);
+        (!counted(&proxy, "web")).then_some(())
+    })
+    .await;
+    Client::connect(address).await.get("/").await;
+    assert!(counted(&proxy, "other"));
 }
