@@ -1,5 +1,6 @@
 //! The byte streams under connections, from clients and to endpoints.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -95,8 +96,42 @@ impl AsyncWrite for Outbound {
 pub(crate) struct Io {
     stream: Stream,
     replay: Bytes,
-    /// Set with every byte that arrives; whoever watches for a started request head clears it.
-    arrived: Arc<AtomicBool>,
+    signs: Arc<Signs>,
+}
+
+/// What a stream tells whoever watches the connection on it.
+#[derive(Default)]
+pub(crate) struct Signs {
+    arrived: AtomicBool,
+    blocked: AtomicBool,
+}
+
+impl Signs {
+    /// Whether a byte has arrived since this was asked last.
+    pub(crate) fn take_arrived(&self) -> bool {
+        self.arrived.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether something waits to be written for which the other side has no room.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// Waits until that was written, or some of it. For a future that is polled by the task that writes.
+    pub(crate) async fn unblocked(&self) {
+        poll_fn(|_| if self.is_blocked() { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+
+    fn written<T>(&self, polled: Poll<T>, cx: &Context<'_>) -> Poll<T> {
+        // Looked at before it is changed: it hardly ever does.
+        if self.is_blocked() != polled.is_pending() {
+            self.blocked.store(polled.is_pending(), Ordering::Relaxed);
+            if polled.is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        polled
+    }
 }
 
 pub(crate) enum Stream {
@@ -106,12 +141,12 @@ pub(crate) enum Stream {
 
 impl Io {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, replay: Bytes::new(), arrived: Arc::default() }
+        Self { stream, replay: Bytes::new(), signs: Arc::default() }
     }
 
     /// Puts bytes in front of what is still to be read.
     pub(crate) fn replaying(mut self, bytes: Bytes) -> Self {
-        self.arrived.store(!bytes.is_empty() || !self.replay.is_empty(), Ordering::Relaxed);
+        self.signs.arrived.store(!bytes.is_empty() || !self.replay.is_empty(), Ordering::Relaxed);
         self.replay = match self.replay.is_empty() {
             true => bytes,
             false => [bytes, self.replay].concat().into(),
@@ -119,8 +154,8 @@ impl Io {
         self
     }
 
-    pub(crate) fn arrived(&self) -> Arc<AtomicBool> {
-        self.arrived.clone()
+    pub(crate) fn signs(&self) -> Arc<Signs> {
+        self.signs.clone()
     }
 }
 
@@ -139,7 +174,7 @@ impl AsyncRead for Io {
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if buf.filled().len() > before {
-            this.arrived.store(true, Ordering::Relaxed);
+            this.signs.arrived.store(true, Ordering::Relaxed);
         }
         polled
     }
@@ -147,10 +182,12 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        };
+        this.signs.written(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -158,10 +195,12 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let polled = match &mut this.stream {
             Stream::Plain(stream) => poll_send(stream, cx, bufs),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        };
+        this.signs.written(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -172,9 +211,11 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            // What was written may wait here.
+            Stream::Tls(stream) => this.signs.written(Pin::new(stream).poll_flush(cx), cx),
         }
     }
 

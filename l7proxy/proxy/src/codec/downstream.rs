@@ -4,8 +4,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -19,7 +17,7 @@ use tokio::sync::watch;
 
 use super::{Incoming, LocalExecutor, Protocol};
 use crate::connection::Connection;
-use crate::io::Io;
+use crate::io::{Io, Signs};
 use crate::request;
 
 /// hyper's own default for header fields; setting it explicitly costs an allocation a request.
@@ -32,14 +30,22 @@ pub(crate) async fn serve(
     connection: Rc<Connection>,
     draining: watch::Receiver<bool>,
 ) {
-    let arrived = io.arrived();
+    let signs = io.signs();
     let limits = &connection.manager.limits;
     let service = {
-        let connection = connection.clone();
+        let (connection, signs) = (connection.clone(), signs.clone());
         service_fn(move |request: Request<hyper::body::Incoming>| {
+            // Whoever asks on and on and reads no answer would have them all kept in memory. In HTTP/2 there are
+            // only so many streams.
+            let unread = (protocol == Protocol::Http1 && signs.is_blocked()).then(|| signs.clone());
             let connection = connection.clone();
             let request = request.map(Incoming::Hyper);
-            async move { Ok::<_, Infallible>(request::serve(connection, request).await) }
+            async move {
+                if let Some(unread) = unread {
+                    unread.unblocked().await;
+                }
+                Ok::<_, Infallible>(request::serve(connection, request).await)
+            }
         })
     };
     match protocol {
@@ -50,7 +56,7 @@ pub(crate) async fn serve(
                 builder.max_headers(limits.header_fields);
             }
             let served = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-            drive(served, protocol, &connection, &arrived, draining).await;
+            drive(served, protocol, &connection, &signs, draining).await;
         }
         Protocol::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
@@ -67,7 +73,7 @@ pub(crate) async fn serve(
                 builder.keep_alive_interval(interval).keep_alive_timeout(timeout);
             }
             let served = builder.serve_connection(TokioIo::new(io), service);
-            drive(served, protocol, &connection, &arrived, draining).await;
+            drive(served, protocol, &connection, &signs, draining).await;
         }
     }
 }
@@ -109,7 +115,7 @@ where
 /// The clocks of one connection.
 struct Clocks<'c> {
     connection: &'c Connection,
-    arrived: &'c AtomicBool,
+    signs: &'c Signs,
     /// When the first byte of a head came that is not complete yet.
     head_since: Option<Instant>,
     served: u32,
@@ -125,6 +131,8 @@ struct Clocks<'c> {
 enum Expired {
     Nothing,
     Head,
+    /// All answers were given, and the last of them not read.
+    Unread,
     Idle,
     Age,
 }
@@ -133,23 +141,24 @@ impl Clocks<'_> {
     /// Called after each turn of the codec. Whether a head has begun since the last call.
     fn head_began(&mut self) -> bool {
         let served = self.connection.served.get();
-        let active = self.connection.active.get() > 0;
+        // A whole head waits as well as long as answers before it are not read.
+        let active = self.connection.active.get() > 0 || self.signs.is_blocked();
         if active || std::mem::replace(&mut self.was_active, active) || served != self.served {
             // What arrived belonged to a request that was complete or is being read.
             self.was_active = active;
             self.served = served;
             self.head_since = None;
-            self.arrived.store(false, Ordering::Relaxed);
+            self.signs.take_arrived();
             return false;
         }
-        if self.heads_are_bytes && self.head_since.is_none() && self.arrived.swap(false, Ordering::Relaxed) {
+        if self.heads_are_bytes && self.head_since.is_none() && self.signs.take_arrived() {
             self.head_since = Some(Instant::now());
             return true;
         }
         false
     }
 
-    fn deadlines(&self) -> [(Expired, Option<Instant>); 3] {
+    fn deadlines(&self) -> [(Expired, Option<Instant>); 4] {
         let limits = &self.connection.manager.limits;
         let after = |start: Instant, limit: Option<Duration>| limit.map(|limit| start + limit);
         // A busy connection cannot be idle before the limit has passed once more.
@@ -157,6 +166,7 @@ impl Clocks<'_> {
             if self.connection.active.get() > 0 { Instant::now() } else { self.connection.idle_since.get() };
         [
             (Expired::Head, self.head_since.and_then(|since| after(since, limits.request_headers))),
+            (Expired::Unread, after(idle_since, limits.stream_idle.filter(|_| self.signs.is_blocked()))),
             (Expired::Idle, after(idle_since, limits.connection_idle)),
             (
                 Expired::Age,
@@ -198,13 +208,13 @@ async fn drive(
     served: impl Served,
     protocol: Protocol,
     connection: &Rc<Connection>,
-    arrived: &Arc<AtomicBool>,
+    signs: &Signs,
     mut draining: watch::Receiver<bool>,
 ) {
     let mut served = pin!(served);
     let mut clocks = Clocks {
         connection,
-        arrived,
+        signs,
         head_since: None,
         served: 0,
         was_active: false,
@@ -296,6 +306,7 @@ async fn drive(
                     connection.http.header_timeouts.add(1);
                     return;
                 }
+                Expired::Unread => return,
                 Expired::Idle if finishing => return,
                 Expired::Idle => {
                     connection.http.idle_timeouts.add(1);

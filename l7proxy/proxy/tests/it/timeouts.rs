@@ -252,6 +252,69 @@ async fn http2_client_without_a_window_is_closed() {
     assert!(tokio::time::timeout(PATIENCE, closes).await.expect("the endpoint is let go").unwrap());
 }
 
+#[tokio::test]
+async fn client_that_asks_on_and_on_and_reads_nothing_is_asked_to_wait_and_then_closed() {
+    const REQUESTS: usize = 20_000;
+    let mut proxy = Proxy::start();
+    // What a socket buffers is a few MiB; of these answers it holds some hundreds.
+    let filler = "x".repeat(16 * 1024);
+    proxy.apply(&[
+        http_listener("web", STREAM_IDLE),
+        routes(
+            "web",
+            &format!(
+                r#"[{{ match: {{ prefix: "/" }}, direct_response: {{ status: 204 }},
+                    response_headers_to_add: [ {{ header: {{ key: x-filler, value: {filler} }} }} ] }}]"#
+            ),
+        ),
+    ]);
+    let address = proxy.listen("web");
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut reads, mut writes) = stream.into_split();
+    let asking = tokio::spawn(async move {
+        // Fails when the proxy closes, which it may do before all was taken.
+        let _ = writes.write_all("GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(REQUESTS).as_bytes()).await;
+        writes
+    });
+    assert_eq!(proxy.metric("envoy_listener_downstream_cx_destroy", 1.0).await, 1.0);
+    let served = "envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix=\"web\"}";
+    let served = proxy.metric(served, 1.0).await;
+    assert!(served < REQUESTS as f64 / 2.0, "{served} answers of 16 KiB were kept for it");
+    let _writes = asking.await.unwrap();
+    // What was on its way comes, and the end.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, reads.read_to_end(&mut rest)).await.expect("the end");
+}
+
+#[tokio::test]
+async fn client_that_reads_late_gets_every_answer() {
+    const REQUESTS: usize = 3_000;
+    let mut proxy = Proxy::start();
+    let filler = "x".repeat(8 * 1024);
+    proxy.apply(&[
+        http_listener("web", ""),
+        routes(
+            "web",
+            &format!(
+                r#"[{{ match: {{ prefix: "/" }}, direct_response: {{ status: 204 }},
+                    response_headers_to_add: [ {{ header: {{ key: x-filler, value: {filler} }} }} ] }}]"#
+            ),
+        ),
+    ]);
+    let stream = TcpStream::connect(proxy.listen("web")).await.unwrap();
+    let (mut reads, mut writes) = stream.into_split();
+    let asking = tokio::spawn(async move {
+        let last = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let requests = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(REQUESTS - 1) + last;
+        writes.write_all(requests.as_bytes()).await.unwrap();
+        writes
+    });
+    let _writes = asking.await.unwrap();
+    let mut answers = Vec::new();
+    tokio::time::timeout(PATIENCE, reads.read_to_end(&mut answers)).await.expect("the end").unwrap();
+    assert_eq!(String::from_utf8(answers).unwrap().matches("HTTP/1.1 204").count(), REQUESTS);
+}
+
 /// The preface of a client whose streams have no window, and one GET.
 fn windowless_request(path: &str) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
