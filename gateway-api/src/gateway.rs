@@ -104,7 +104,8 @@ impl Gateway {
                 supported_kinds: listener.kinds.clone(),
             });
         }
-        if !served.is_empty() {
+        // Whatever is served now: a Gateway whose certificate is away for a moment has its address when it is back.
+        if self.refused.is_none() {
             out.fragments.claims.push(AddressClaim {
                 origin: self.origin,
                 requested: self.addresses,

@@ -33,6 +33,9 @@ pub(crate) fn translate(
     let settings = Settings::read(annotations, config, report);
     let no_spec = IngressSpec::default();
     let spec = ingress.spec.as_ref().unwrap_or(&no_spec);
+    let reader = Reader { origin, namespace: &origin.object.name.namespace, input, settings: &settings };
+    // Whatever is served now: an Ingress whose Service is away for a moment has its address when that is back.
+    let nothing_but_an_address = Fragments { claims: vec![reader.claim(ingress)], ..Fragments::default() };
     if let Some(field) = &settings.tls_passthrough {
         // Ending TLS, or serving in clear, what was to be passed through would break the owner's intent.
         report.add(
@@ -42,12 +45,11 @@ pub(crate) fn translate(
             "TLS passthrough is not supported yet, so nothing of the Ingress is served; remove the annotation to have TLS end here"
                 .to_owned(),
         );
-        return Fragments::default();
+        return nothing_but_an_address;
     }
-    let reader = Reader { origin, namespace: &origin.object.name.namespace, input, settings: &settings };
     let planned = reader.plan_routes(spec, report);
     if planned.is_empty() {
-        return Fragments::default();
+        return nothing_but_an_address;
     }
     let secrets = Secrets {
         namespace: reader.namespace,
@@ -59,7 +61,7 @@ pub(crate) fn translate(
     Fragments {
         listeners: reader.listeners(&tls, config),
         routes: reader.routes(planned, &tls),
-        claims: vec![reader.claim(ingress)],
+        ..nothing_but_an_address
     }
 }
 

@@ -31,9 +31,14 @@ fn enable_below(family: Forwarding, root: &Path) -> io::Result<()> {
                 return Ok(());
             }
             // A node that forwards stops to listen to routers unless it is told to (accept_ra 2), and would lose its
-            // own default route.
+            // own default route. `default` is not told: devices that come later are pods', and who listens to a router
+            // there has its routes from a pod.
             for device in fs::read_dir(&devices)? {
-                let switch = device?.path().join("accept_ra");
+                let device = device?;
+                if ["all", "default"].iter().any(|every| device.file_name() == *every) {
+                    continue;
+                }
+                let switch = device.path().join("accept_ra");
                 if fs::read_to_string(&switch).is_ok_and(|value| value.trim() == "1") {
                     set(&switch, "2")?;
                 }
@@ -71,20 +76,18 @@ mod tests {
     fn a_node_that_forwards_still_listens_to_its_routers() {
         let root = tempfile::tempdir().expect("a folder");
         let root = root.path();
+        let listening =
+            ["all/accept_ra", "default/accept_ra", "eth0/accept_ra"].map(|switch| (switch, "1\n"));
         for (switch, value) in
-            [("all/forwarding", "0\n"), ("eth0/accept_ra", "1\n"), ("eth1/accept_ra", "0\n")]
+            listening.into_iter().chain([("all/forwarding", "0\n"), ("eth1/accept_ra", "0\n")])
         {
             write(root, &format!("ipv6/conf/{switch}"), value);
         }
         enable_below(Forwarding::V6, root).expect("it can be switched on");
         assert_eq!(read(root, "ipv6/conf/all/forwarding"), "1");
-        assert_eq!(
-            (
-                read(root, "ipv6/conf/eth0/accept_ra").as_str(),
-                read(root, "ipv6/conf/eth1/accept_ra").as_str()
-            ),
-            ("2", "0")
-        );
+        let told =
+            ["eth0", "eth1", "all", "default"].map(|name| read(root, &format!("ipv6/conf/{name}/accept_ra")));
+        assert_eq!(told, ["2", "0", "1", "1"], "devices that pods will have listen to nobody");
     }
 
     #[test]
