@@ -263,7 +263,13 @@ pub(crate) enum BpfCommand {
     Masquerade(MapOptions),
     /// Ranges of addresses: pods of this node, and what is reached by pods' own addresses.
     Nets(MapOptions),
-    /// Masqueraded connections.
+    /// Ranges of other nodes' pods, with the nodes that tunnels to them end at.
+    #[command(visible_alias = "tunnel")]
+    Tunnels(MapOptions),
+    /// This node's pods, as packets are handed to them past the stack.
+    #[command(visible_alias = "endpoint")]
+    Endpoints(MapOptions),
+    /// Connections masqueraded, and those of Services reached by packets.
     Nat(MapOptions),
     /// Ports of datagrams in fragments.
     #[command(visible_alias = "frag")]

@@ -150,7 +150,7 @@ pub(crate) struct ServeOptions {
     /// the mounts when left out.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
-    /// Devices towards the outside, `*` and `?` allowed. Those with a default route when left out.
+    /// Devices towards the outside, `*` and `?` allowed. Those by which a route leads to another router when left out.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
     /// Host ends of the pods' devices.
@@ -216,6 +216,31 @@ pub(crate) struct PodOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
           require_equals = true, action = clap::ArgAction::Set)]
     pub(crate) auto_direct_node_routes: bool,
+    /// How packets between pods of different nodes travel: wrapped in VXLAN, or routed as they are. Tunnels when left out,
+    /// unless the routes between nodes are asked for.
+    #[arg(long, value_enum)]
+    pub(crate) routing_mode: Option<RoutingMode>,
+    /// What tunnels are made of.
+    #[arg(long, value_enum, default_value_t = TunnelProtocol::Vxlan)]
+    pub(crate) tunnel_protocol: TunnelProtocol,
+    /// UDP port of the tunnels, the same on all nodes.
+    #[arg(long, value_name = "PORT", default_value_t = 8472, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) tunnel_port: u16,
+    /// Which addresses of the nodes carry the tunnels.
+    #[arg(long, value_enum, default_value_t = Underlay::Ipv4)]
+    pub(crate) underlay_protocol: Underlay,
+    /// Sends packets for this node's pods through the node's stack, where netfilter's rules of others see them.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+          require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_host_legacy_routing: bool,
+    /// Has the kernel keep the hardware addresses of the way to each other node, whatever the traffic.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+          require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_l2_neigh_discovery: bool,
+    /// Answers packets to pods that are gone with ICMP errors until their addresses are given again.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", default_value_t = false,
+          require_equals = true, action = clap::ArgAction::Set)]
+    pub(crate) enable_unreachable_routes: bool,
     /// Device towards the other nodes. The one that has the address of this Node when left out.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) direct_routing_device: Option<String>,
@@ -237,6 +262,12 @@ pub(crate) struct PodOptions {
 }
 
 impl PodOptions {
+    /// How packets between nodes travel.
+    pub(crate) fn routing_mode(&self) -> RoutingMode {
+        let otherwise = if self.auto_direct_node_routes { RoutingMode::Native } else { RoutingMode::Tunnel };
+        self.routing_mode.unwrap_or(otherwise)
+    }
+
     /// Whether the agent makes the pods' network.
     pub(crate) fn is_wanted(&self) -> bool {
         self.ipam.is_some() || !self.ranges().is_empty()
@@ -260,6 +291,31 @@ impl ServeOptions {
     pub(crate) fn plain(&self, port: u16) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
     }
+}
+
+/// How packets between pods of different nodes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoutingMode {
+    /// Wrapped.
+    Tunnel,
+    /// As they are.
+    Native,
+}
+
+/// What tunnels are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TunnelProtocol {
+    /// RFC 7348.
+    Vxlan,
+}
+
+/// Which addresses of the nodes carry tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Underlay {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
 }
 
 /// Where the addresses of pods come from.

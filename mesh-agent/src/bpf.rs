@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
+use mesh_control_endpoint::Mac;
 use mesh_ebpf_abi::events::{Event, PacketEvent};
 use mesh_ebpf_abi::{
-    Addr, BackendState, FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, Protocol,
-    ServiceFlags, net_flags,
+    Addr, BackendState, EndpointValue, FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey,
+    Protocol, ServiceFlags, device_flags, net_flags,
 };
 use mesh_ebpf_maps::{LoadBalancerMaps, MapError, MapLayout, PinnedMaps, layouts, names};
 use serde_json::{Value, json};
@@ -32,6 +33,8 @@ const MAPS: &[(&str, &str)] = &[
     ("flows", names::DIRECT_FLOWS),
     ("masquerade", names::MASQUERADE),
     ("nets", names::NETS),
+    ("tunnels", names::TUNNELS),
+    ("endpoints", names::ENDPOINTS),
     ("nat", names::NAT),
     ("fragments", names::FRAGMENTS),
     ("events", names::EVENTS),
@@ -56,6 +59,8 @@ pub(crate) fn rows(pin_root: &Path, name: &str) -> Result<Option<Vec<Value>>, Ma
         "flows" => flows(&mut maps)?,
         "masquerade" => masquerade(&mut maps)?,
         "nets" => nets(&mut maps)?,
+        "tunnels" => tunnels(&mut maps)?,
+        "endpoints" => endpoints(&mut maps)?,
         "nat" => nat(&mut maps)?,
         "fragments" => fragments(&mut maps)?,
         "events" => events(pin_root)?,
@@ -84,6 +89,8 @@ fn fill(maps: &mut PinnedMaps, pin_root: &Path, name: &str, kernel_name: &str) -
         "flows" => Some(maps.direct_flows().entries()?.len()),
         "masquerade" => Some(maps.masquerade().entries()?.len()),
         "nets" => Some(maps.nets().entries()?.len()),
+        "tunnels" => Some(maps.tunnels().entries()?.len()),
+        "endpoints" => Some(maps.endpoints().entries()?.len()),
         "nat" => Some(maps.nat().entries()?.len()),
         "fragments" => Some(maps.fragments().entries()?.len()),
         "node-addresses" => Some(maps.node_addresses().entries()?.len()),
@@ -215,7 +222,16 @@ fn masquerade(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
     let mut entries = maps.masquerade().entries()?;
     entries.sort_unstable_by_key(|(device, _)| *device);
     let shown = |address: Addr| (address != MasqueradeValue::UNSET).then(|| address.to_ip());
-    let row = |(device, value): (u32, MasqueradeValue)| json!({"interface": device, "ipv4": shown(value.v4), "ipv6": shown(value.v6)});
+    let row = |(device, value): (u32, MasqueradeValue)| {
+        let flags = [
+            (device_flags::PODS_V4, "pods-ipv4"),
+            (device_flags::PODS_V6, "pods-ipv6"),
+            (device_flags::FRONTENDS, "frontends"),
+        ];
+        let flags = flags.iter().filter_map(|(flag, name)| (value.flags & flag != 0).then_some(*name));
+        let flags: Vec<&str> = flags.collect();
+        json!({"interface": device, "ipv4": shown(value.v4), "ipv6": shown(value.v6), "flags": flags})
+    };
     Ok(entries.into_iter().map(row).collect())
 }
 
@@ -223,14 +239,40 @@ fn nets(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
     let mut entries = maps.nets().entries()?;
     entries.sort_unstable();
     let row = |(key, flags): (NetKey, u32)| {
-        let bits = if key.address.to_ip().is_ipv4() { key.bits.saturating_sub(96) } else { key.bits };
         let flags: Vec<&str> = [(net_flags::POD, "pod"), (net_flags::NATIVE, "native")]
             .into_iter()
             .filter_map(|(flag, name)| (flags & flag != 0).then_some(name))
             .collect();
-        json!({"range": format!("{}/{bits}", key.address.to_ip()), "flags": flags})
+        json!({"range": range(&key), "flags": flags})
     };
     Ok(entries.into_iter().map(row).collect())
+}
+
+fn tunnels(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.tunnels().entries()?;
+    entries.sort_unstable();
+    let row = |(key, node): (NetKey, Addr)| json!({"range": range(&key), "node": node.to_ip()});
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn endpoints(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.endpoints().entries()?;
+    entries.sort_unstable();
+    let row = |(address, pod): (Addr, EndpointValue)| {
+        json!({
+            "address": address.to_ip(),
+            "interface": pod.device,
+            "mac": Mac(pod.mac).to_string(),
+            "nodeMac": Mac(pod.node_mac).to_string(),
+        })
+    };
+    Ok(entries.into_iter().map(row).collect())
+}
+
+/// As people write it.
+fn range(key: &NetKey) -> String {
+    let bits = if key.address.to_ip().is_ipv4() { key.bits.saturating_sub(96) } else { key.bits };
+    format!("{}/{bits}", key.address.to_ip())
 }
 
 fn nat(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
@@ -252,6 +294,7 @@ fn nat(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
                 NatValue::CLOSING => "closing",
                 _ => "unknown",
             },
+            "backend": (value.backend != NatValue::NO_BACKEND).then_some(value.backend),
         })
     };
     Ok(entries.into_iter().map(row).collect())

@@ -1,6 +1,7 @@
 //! The socket of the CNI plugin: what the runtime asks, and the answers of the specification.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -12,7 +13,7 @@ use mesh_cni_wire::{
     Attachment, Code, Command, Failure, Interface, Ip, Received, Request, Route, Success, VERSIONS, answer,
     receive,
 };
-use mesh_control_endpoint::{Endpoint, GATEWAY_V4, GATEWAY_V6, PodName};
+use mesh_control_endpoint::{Endpoint, GATEWAY_V4, GATEWAY_V6, PodName, PortMapping, PortProtocol};
 use mesh_xds::server::{SocketFile, bind};
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -152,7 +153,58 @@ fn wanted(request: &Request) -> Result<PodRequest, Failure> {
         uid: argument("K8S_POD_UID"),
     };
     let pod = (!pod.name.is_empty()).then_some(pod);
-    Ok(PodRequest { attachment: request.attachment(), netns: netns.clone(), pod })
+    let host_ports = host_ports(&request.config)?;
+    Ok(PodRequest { attachment: request.attachment(), netns: netns.clone(), pod, host_ports })
+}
+
+/// One entry of `runtimeConfig.portMappings`, as the runtime writes it (CNI conventions, "portMappings").
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mapping {
+    host_port: u16,
+    container_port: u16,
+    #[serde(default)]
+    protocol: String,
+    #[serde(default, rename = "hostIP")]
+    host_ip: String,
+}
+
+/// The ports of the node that are to lead to the pod.
+fn host_ports(config: &Value) -> Result<Vec<PortMapping>, Failure> {
+    const KEY: &str = "runtimeConfig.portMappings";
+    let refused = |why: String| Failure::new(Code::InvalidConfig, format!("millrace: {KEY}: {why}"));
+    let Some(list) = config.pointer("/runtimeConfig/portMappings").filter(|list| !list.is_null()) else {
+        return Ok(Vec::new());
+    };
+    let list: Vec<Mapping> =
+        serde_json::from_value(list.clone()).map_err(|error| refused(error.to_string()))?;
+    let mut ports: Vec<PortMapping> = Vec::with_capacity(list.len());
+    // A container's port that is not to be had from the node has 0 here.
+    for Mapping { host_port, container_port, protocol, host_ip } in
+        list.into_iter().filter(|m| m.host_port != 0)
+    {
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "" | "tcp" => PortProtocol::Tcp,
+            "udp" => PortProtocol::Udp,
+            _ => {
+                let fix = "TCP and UDP are: remove hostPort, or use hostNetwork";
+                return Err(refused(format!("{protocol} on port {host_port} is not carried; {fix}")));
+            }
+        };
+        if container_port == 0 {
+            return Err(refused(format!("hostPort {host_port} has no containerPort")));
+        }
+        let host_ip = match host_ip.as_str() {
+            "" => None,
+            text => {
+                let address: IpAddr =
+                    text.parse().map_err(|_| refused(format!("hostIP `{text}` is no address")))?;
+                (!address.is_unspecified()).then_some(address)
+            }
+        };
+        ports.push(PortMapping { host_ip, host_port, container_port, protocol });
+    }
+    Ok(ports)
 }
 
 /// Those the runtime still knows. A configuration without the list is refused: taken for an empty one, every pod of
@@ -203,7 +255,7 @@ mod tests {
     use mesh_cni_wire::{Code, Command, Request};
     use serde_json::{Value, json};
 
-    use super::{valid_attachments, wanted};
+    use super::{host_ports, valid_attachments, wanted};
 
     fn request(container_id: &str, interface: &str) -> Request {
         Request {
@@ -230,6 +282,32 @@ mod tests {
         for interface in ["", "a b", "eth0/1", "..", "sixteen_letters_"] {
             let (_, msg) = refused("a", interface).expect("it is no name");
             assert!(msg.starts_with("CNI_IFNAME"), "{msg}");
+        }
+    }
+
+    #[test]
+    fn port_mappings_are_read_and_what_cannot_be_carried_is_named() {
+        let of = |list: Value| host_ports(&json!({"runtimeConfig": {"portMappings": list}}));
+        let read = of(json!([
+            {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""},
+            {"hostPort": 53, "containerPort": 5353, "protocol": "UDP", "hostIP": "127.0.0.1"},
+            {"hostPort": 0, "containerPort": 99, "protocol": "sctp"},
+        ]))
+        .expect("two ports");
+        let shown: Vec<_> =
+            read.iter().map(|port| (port.host_ip, port.host_port, port.container_port)).collect();
+        assert_eq!(shown, [(None, 8080, 80), (Some([127, 0, 0, 1].into()), 53, 5353)]);
+        assert_eq!(host_ports(&json!({})).expect("none"), []);
+        assert_eq!(of(Value::Null).expect("none"), []);
+        let wrong = [
+            (json!([{"hostPort": 9, "containerPort": 9, "protocol": "sctp"}]), "sctp on port 9"),
+            (json!([{"hostPort": 9, "containerPort": 0}]), "hostPort 9 has no containerPort"),
+            (json!([{"hostPort": 9, "containerPort": 9, "hostIP": "node"}]), "hostIP `node`"),
+            (json!([{"hostPort": 70000, "containerPort": 9}]), "70000"),
+        ];
+        for (list, why) in wrong {
+            let failure = of(list).expect_err(why);
+            assert!(failure.code == Code::InvalidConfig && failure.msg.contains(why), "{}", failure.msg);
         }
     }
 

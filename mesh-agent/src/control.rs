@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use mesh_control_loadbalancer::{Frontend, desired_frontends};
+use mesh_control_loadbalancer::{Frontend, FrontendKind, Reach, ThisNode, desired_frontends};
 use mesh_control_node::{
     DesiredRoute, DesiredRule, NodeState, REDIRECT, RedirectRouting, desired_routes, desired_rules,
 };
@@ -26,6 +26,7 @@ use crate::changes;
 use crate::derive::{DeriveConfig, Derived, Input, derive, proxied_addresses};
 use crate::events::{Happened, Kind};
 use crate::health::{PartHealth, Problem};
+use crate::pod_network::PodsHere;
 use crate::programmed::{self, ProxyListeners};
 use crate::source::{Ended, Read, Source};
 use crate::state::State;
@@ -45,6 +46,8 @@ pub(crate) struct Kernel {
     pub(crate) routes: Table<DesiredRoute>,
     /// Rules.
     pub(crate) rules: Table<DesiredRule>,
+    /// Whether anything is offered to the outside.
+    pub(crate) has_frontends: watch::Sender<bool>,
     /// Carries the frontends.
     pub(crate) frontend_reconciler: ReconcilerHandle,
     /// Carry the routes and the rules.
@@ -62,6 +65,8 @@ pub(crate) struct Control {
     pub(crate) source: Source,
     /// Devices and addresses.
     pub(crate) node: watch::Receiver<NodeState>,
+    /// The pods of this node, where the agent is their network.
+    pub(crate) pods: watch::Receiver<PodsHere>,
     /// Addresses that were given.
     pub(crate) addresses: KeptAddresses,
     /// What the proxy is sent.
@@ -101,6 +106,7 @@ impl Control {
             Arc::new(Derived { addresses: self.addresses.held().clone(), ..Derived::default() });
         let mut told = Told::default();
         let mut own_addresses = Vec::new();
+        let mut here = PodsHere::default();
         let mut refresh = tokio::time::interval(Duration::from_secs(5));
         // What is derived already.
         let mut revision = 0;
@@ -112,14 +118,14 @@ impl Control {
                     return;
                 },
                 Ok(()) = self.node.changed() => {}
+                Ok(()) = self.pods.changed() => {}
                 Ok(()) = progress.changed() => {}
                 _ = refresh.tick() => {}
             }
             let read = self.source.read();
             self.tell_all(changes::watches(&told.watches, &read.watches));
             told.watches = read.watches.clone();
-            let now_own: Vec<IpAddr> =
-                self.node.borrow_and_update().addresses.iter().map(|(_, address)| *address).collect();
+            let now_own = self.node.borrow_and_update().outer_addresses();
             if read.revision > 0 && (read.revision != revision || now_own != own_addresses) {
                 own_addresses = now_own;
                 revision = read.revision;
@@ -139,9 +145,11 @@ impl Control {
                 }
             }
             let progress = progress.borrow_and_update().clone();
+            let now_here = self.pods.borrow_and_update().clone();
+            let pods_changed = std::mem::replace(&mut here, now_here.clone()) != now_here;
             // Before anything was read nothing is known to be wanted: the kernel keeps what it has, whatever the
             // proxy says.
-            if revision > 0 && self.take_proxy(&mut proxy) {
+            if revision > 0 && (self.take_proxy(&mut proxy) || pods_changed) {
                 self.write_kernel(&derived, &proxy, &own_addresses);
                 self.wait_for_kernel().await;
             }
@@ -230,8 +238,12 @@ impl Control {
         let Some(kernel) = &self.kernel else { return };
         let mut served = derived.effective.frontends.clone();
         served.retain(|frontend| proxy.accepted.contains(&frontend.listener));
+        let node = self.this_node();
         let mut frontends =
-            desired_frontends(&derived.ingested.services, &derived.ingested.backends, &served);
+            desired_frontends(&derived.ingested.services, &derived.ingested.backends, &served, &node);
+        let is_offered = |frontend: &Arc<Frontend>| matches!(frontend.kind, FrontendKind::Balanced { reach, .. } if reach != Reach::Cluster);
+        let has_frontends = frontends.iter().any(is_offered);
+        kernel.has_frontends.send_if_modified(|last| std::mem::replace(last, has_frontends) != has_frontends);
         if !proxy.heard {
             // The proxy may serve them for an earlier agent: what the kernel has of them stays as it is, or
             // connections would pass the proxy by at every restart.
@@ -253,6 +265,12 @@ impl Control {
                 txn.complete(kernel.frontends, FILLED_BY_CONTROL);
             }
         });
+    }
+
+    fn this_node(&self) -> ThisNode {
+        let pods = self.pods.borrow().clone();
+        let own = self.node.borrow().addresses.iter().map(|(_, address)| *address).collect();
+        ThisNode { pods: pods.ranges, own, host_ports: pods.host_ports }
     }
 
     /// Takes over what the connected proxies serve and refuse; true when it changed.
@@ -300,6 +318,7 @@ impl Control {
             proxy: proxy.clone(),
             parts,
             problems: problems.clone(),
+            node: Arc::new(self.this_node()),
         }));
         told.problems = problems;
         let parts = self.view.parts();

@@ -1,6 +1,6 @@
 //! The kernel's side: programs loaded, devices attached, the proxy's sockets put where programs find them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use mesh_control_endpoint::Endpoint;
 use mesh_control_loadbalancer::FrontendTarget;
-use mesh_control_node::{Link, Netlink, NodeState, remove_all};
-use mesh_ebpf_abi::Addr;
+use mesh_control_node::{Link, Netlink, NodeState, TUNNEL_DEVICE, remove_all};
+use mesh_ebpf_abi::{Addr, EndpointValue, NetKey, device_flags};
 use mesh_ebpf_loader::{
     Choice, Constants, Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures,
     LoadConfig, plan,
 };
-use mesh_ebpf_maps::{ListenerPair, LoadBalancerMaps, PinnedMaps};
+use mesh_ebpf_maps::{ListenerPair, LoadBalancerMaps, MapError, PinnedMaps};
 use mesh_l7proxy_wire::{OpenListener, StarterClient};
 use mesh_xds::server::Progress;
 use serde_json::{Value, json};
@@ -26,8 +27,9 @@ use wildmatch::WildMatch;
 use crate::args::{CleanupOptions, ServeOptions};
 use crate::entries::Entries;
 use crate::health::PartHealth;
-use crate::masquerade::Masquerade;
+use crate::masquerade::{Masquerade, Outside, bring};
 use crate::proxy::ProxyProcess;
+use crate::tunnels::TunnelOptions;
 
 /// How often the proxy's sockets are looked at when nothing is heard: a proxy that starts anew has new ones.
 const LOOK: Duration = Duration::from_millis(500);
@@ -42,6 +44,8 @@ pub(crate) struct Datapath {
     devices: Vec<WildMatch>,
     pod_devices: Vec<WildMatch>,
     masquerade: Masquerade,
+    /// Whether the tunnel device is ours to attach.
+    has_tunnels: bool,
     /// Held for a few system calls by whoever changes or reads the kernel's state; never across an await.
     state: Mutex<State>,
 }
@@ -69,6 +73,7 @@ impl Datapath {
         let config = DatapathConfig {
             pin_root: options.roots.pin_root.clone(),
             cgroup: options.cgroup.clone(),
+            legacy_host_routing: options.pods.enable_host_legacy_routing,
             ..DatapathConfig::default()
         };
         let plan = plan(&config, &features).map_err(|errors| {
@@ -96,6 +101,7 @@ impl Datapath {
             devices: patterns(&options.devices),
             pod_devices: patterns(&options.pod_devices),
             masquerade: Masquerade::of(&options.pods),
+            has_tunnels: TunnelOptions::of(&options.pods)?.is_some(),
             state: Mutex::new(State {
                 loaded,
                 attached: BTreeSet::new(),
@@ -114,6 +120,17 @@ impl Datapath {
     /// Whose packets leave with the node's address, and to whom they do not.
     pub(crate) fn masquerade(&self) -> &Masquerade {
         &self.masquerade
+    }
+
+    /// Whether an earlier agent offered anything to the outside.
+    pub(crate) fn has_frontends(&self) -> anyhow::Result<bool> {
+        let entries = self.lock().loaded.maps().masquerade().entries()?;
+        Ok(entries.iter().any(|(_, value)| value.flags & device_flags::FRONTENDS != 0))
+    }
+
+    /// Writes which node has which range of pods.
+    pub(crate) fn set_tunnels(&self, ends: &BTreeMap<NetKey, Addr>) -> Result<(), MapError> {
+        bring(self.lock().loaded.maps().tunnels(), ends, true)
     }
 
     /// Health, for people.
@@ -165,13 +182,15 @@ impl Datapath {
 
     /// Brings devices, addresses and sockets up to date, each as far as it can be. Blocks for some system calls,
     /// and for the starter's answer.
-    fn bring_up_to_date(&self, node: &NodeState) {
+    fn bring_up_to_date(&self, node: &NodeState, has_frontends: bool) {
         let mut troubles = self.attach_devices(&mut self.lock(), node);
         troubles.extend(write_node_addresses(&mut self.lock().loaded, node).err());
         let outside =
             node.links.values().filter(|link| self.is_wanted(link) && !is_named(&self.pod_devices, link));
-        let outside: Vec<u32> = outside.map(|link| link.index).collect();
-        let masqueraded = self.masquerade.write(self.lock().loaded.maps(), node, &outside);
+        let outside =
+            outside.map(|link| Outside { index: link.index, is_tunnel: link.name == TUNNEL_DEVICE });
+        let outside: Vec<Outside> = outside.collect();
+        let masqueraded = self.masquerade.write(self.lock().loaded.maps(), node, &outside, has_frontends);
         troubles.extend(masqueraded.err().map(Into::into));
         // Asked without the lock: whoever looks at the datapath does not wait for the starter.
         let listeners = self.proxy.listeners().unwrap_or_default();
@@ -187,12 +206,36 @@ impl Datapath {
         state.trouble = trouble;
     }
 
-    /// Attaches a pod's device at once: no packet of a pod may pass before its programs see it.
-    pub(crate) fn attach_pod(&self, name: &str, index: u32) -> anyhow::Result<()> {
+    /// Attaches a pod's device at once, as no packet of a pod may pass before its programs see it, and tells the
+    /// programs whose addresses are behind it.
+    pub(crate) fn attach_pod(&self, pod: &Endpoint) -> anyhow::Result<()> {
+        let (name, index) = (&pod.device.name, pod.device.index);
         let mut state = self.lock();
-        state.loaded.attach(&Device { name: name.to_owned(), kind: DeviceKind::Pod })?;
-        state.attached.insert((index, name.to_owned()));
+        state.loaded.attach(&Device { name: name.clone(), kind: DeviceKind::Pod })?;
+        state.attached.insert((index, name.clone()));
+        for (address, value) in entries_of(pod) {
+            state.loaded.maps().endpoints().insert(&address, &value)?;
+        }
         Ok(())
+    }
+
+    /// Nothing is handed to a pod any more whose device is about to go.
+    pub(crate) fn forget_pod(&self, pod: &Endpoint) -> Result<(), MapError> {
+        let mut state = self.lock();
+        let map = state.loaded.maps().endpoints();
+        for (address, value) in entries_of(pod) {
+            // The address may have another pod by now.
+            if map.get(&address)? == Some(value) {
+                map.remove(&address)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The pods that there are, and no others.
+    pub(crate) fn set_pods(&self, pods: &[Endpoint]) -> Result<(), MapError> {
+        let wanted: BTreeMap<Addr, EndpointValue> = pods.iter().flat_map(entries_of).collect();
+        bring(self.lock().loaded.maps().endpoints(), &wanted, true)
     }
 
     /// What could not be attached holds back nothing else.
@@ -225,13 +268,15 @@ impl Datapath {
 
     /// A pod's device, or one towards the outside.
     fn is_wanted(&self, link: &Link) -> bool {
-        let outside =
-            if self.devices.is_empty() { link.default_route } else { is_named(&self.devices, link) };
-        link.name != "lo" && (outside || is_named(&self.pod_devices, link))
+        let outside = if self.devices.is_empty() { link.external } else { is_named(&self.devices, link) };
+        let is_tunnel = self.has_tunnels && link.name == TUNNEL_DEVICE;
+        link.name != "lo" && (outside || is_tunnel || is_named(&self.pod_devices, link))
     }
 
     fn kind_of(&self, link: &Link) -> DeviceKind {
-        if !link.ethernet {
+        if link.name == TUNNEL_DEVICE {
+            DeviceKind::Tunnel
+        } else if !link.ethernet {
             DeviceKind::Ip
         } else if is_named(&self.pod_devices, link) {
             DeviceKind::Pod
@@ -275,20 +320,30 @@ impl Datapath {
 pub(crate) async fn keep(
     datapath: Arc<Datapath>,
     mut node: watch::Receiver<NodeState>,
+    mut has_frontends: watch::Receiver<bool>,
     mut progress: watch::Receiver<Progress>,
 ) {
     loop {
         let (now, here) = (node.borrow_and_update().clone(), datapath.clone());
-        if tokio::task::spawn_blocking(move || here.bring_up_to_date(&now)).await.is_err() {
+        let frontends = *has_frontends.borrow_and_update();
+        if tokio::task::spawn_blocking(move || here.bring_up_to_date(&now, frontends)).await.is_err() {
             return;
         }
         tokio::select! {
             changed = node.changed() => if changed.is_err() { return },
+            Ok(()) = has_frontends.changed() => {}
             // The proxy has taken something: it may have opened its sockets.
             Ok(()) = progress.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+/// How packets for a pod find it.
+fn entries_of(pod: &Endpoint) -> impl Iterator<Item = (Addr, EndpointValue)> + '_ {
+    let Endpoint { device, mac, addresses, .. } = pod;
+    let value = EndpointValue { device: device.index, mac: mac.0, node_mac: device.mac.0 };
+    addresses.iter().map(move |address| (Addr::from(*address), value))
 }
 
 fn is_named(patterns: &[WildMatch], link: &Link) -> bool {
@@ -322,12 +377,14 @@ pub(crate) fn cleanup(options: &CleanupOptions) -> anyhow::Result<()> {
         .with_context(|| format!("cannot clean {}", options.roots.pin_root.display()))?;
     let netlink = Netlink::start().context("cannot talk to the kernel's routing tables")?;
     let routes = remove_all(&netlink).context("cannot take the routes and rules out")?;
+    let tunnels = netlink.remove_tunnel().context("cannot take the tunnel device away")?;
     let sockets = remove_dead_sockets(&options.roots.run_dir).context("cannot remove a dead socket")?;
     tracing::info!(
         links = removed.links,
         programs = removed.programs,
         maps = removed.maps,
         routes,
+        tunnels,
         sockets,
         "cleaned up"
     );

@@ -39,6 +39,7 @@ mod services;
 mod source;
 mod state;
 mod status;
+mod tunnels;
 mod turns;
 mod view;
 

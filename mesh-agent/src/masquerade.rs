@@ -1,4 +1,4 @@
-//! Which packets of pods leave with the node's address, and with which.
+//! Which packets leave with the node's address, and with which: pods', and those that frontends send on.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use ipnet::IpNet;
 use mesh_control_node::NodeState;
-use mesh_ebpf_abi::{Addr, MasqueradeValue, NetKey, net_flags};
+use mesh_ebpf_abi::{Addr, MasqueradeValue, NetKey, device_flags, net_flags};
 use mesh_ebpf_maps::{MapError, MapTable, PinnedMaps};
 
 use crate::args::PodOptions;
@@ -27,6 +27,15 @@ struct Ranges {
     own: Option<Vec<IpNet>>,
     /// Those of other nodes: pods know each other by their own addresses. Until they are known nothing is taken out.
     remote: Option<Vec<IpNet>>,
+}
+
+/// A device that leads away from the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// Its index.
+    pub(crate) index: u32,
+    /// It leads to other nodes' pods, by tunnels.
+    pub(crate) is_tunnel: bool,
 }
 
 /// What should be in the maps.
@@ -61,26 +70,38 @@ impl Masquerade {
         self.ranges.write().unwrap_or_else(PoisonError::into_inner).remote = Some(ranges);
     }
 
-    /// Brings the maps up to date with the node's devices to the outside (by index) and their addresses. Costs system
-    /// calls in the number of entries.
+    /// Brings the maps up to date with the node's devices to the outside (by index) and their addresses, and with
+    /// whether anything is offered there. Costs system calls in the number of entries.
     pub(crate) fn write(
         &self,
         maps: &mut PinnedMaps,
         node: &NodeState,
-        outside: &[u32],
+        outside: &[Outside],
+        has_frontends: bool,
     ) -> Result<(), MapError> {
-        let Some(Desired { devices, nets, is_whole }) = self.desired(node, outside) else { return Ok(()) };
+        let Some(Desired { devices, nets, is_whole }) = self.desired(node, outside, has_frontends) else {
+            return Ok(());
+        };
         // The ranges first: a device that begins to masquerade knows what not to.
         bring(maps.nets(), &nets, is_whole)?;
         bring(maps.masquerade(), &devices, true)
     }
 
     /// `None` while that cannot be told.
-    fn desired(&self, node: &NodeState, outside: &[u32]) -> Option<Desired> {
+    fn desired(&self, node: &NodeState, outside: &[Outside], has_frontends: bool) -> Option<Desired> {
         let pods = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
         let own = pods.own.as_ref()?;
-        let mut desired = Desired { is_whole: own.is_empty() || pods.remote.is_some(), ..Desired::default() };
-        if own.is_empty() {
+        let has_pods = !own.is_empty();
+        let mut desired = Desired { is_whole: !has_pods || pods.remote.is_some(), ..Desired::default() };
+        let mut flags = 0;
+        for (is_on, flag) in [
+            (has_pods && self.v4, device_flags::PODS_V4),
+            (has_pods && self.v6, device_flags::PODS_V6),
+            (has_frontends, device_flags::FRONTENDS),
+        ] {
+            flags |= if is_on { flag } else { 0 };
+        }
+        if flags == 0 {
             return Some(desired);
         }
         let none = Vec::new();
@@ -92,7 +113,12 @@ impl Masquerade {
                 *desired.nets.entry(key_of(range)).or_default() |= flag;
             }
         }
-        for index in outside {
+        for Outside { index, is_tunnel } in outside {
+            // What pods say to each other is theirs.
+            let flags = if *is_tunnel { flags & device_flags::FRONTENDS } else { flags };
+            if flags == 0 {
+                continue;
+            }
             let first = |is_wanted: fn(&IpAddr) -> bool| {
                 node.addresses
                     .iter()
@@ -103,10 +129,10 @@ impl Masquerade {
                 Some(address) if is_on => Addr::from(address),
                 _ => MasqueradeValue::UNSET,
             };
-            let v4 = of_family(self.v4, first(IpAddr::is_ipv4));
-            let v6 = of_family(self.v6, first(IpAddr::is_ipv6));
+            let v4 = of_family(has_frontends || self.v4, first(IpAddr::is_ipv4));
+            let v6 = of_family(has_frontends || self.v6, first(IpAddr::is_ipv6));
             if v4 != MasqueradeValue::UNSET || v6 != MasqueradeValue::UNSET {
-                desired.devices.insert(*index, MasqueradeValue { v4, v6 });
+                desired.devices.insert(*index, MasqueradeValue { v4, v6, flags });
             }
         }
         Some(desired)
@@ -114,7 +140,7 @@ impl Masquerade {
 }
 
 /// IPv4 is v4-mapped in the maps, and so 96 bits longer.
-fn key_of(range: &IpNet) -> NetKey {
+pub(crate) fn key_of(range: &IpNet) -> NetKey {
     let bits = match range {
         IpNet::V4(range) => 96 + u32::from(range.prefix_len()),
         IpNet::V6(range) => u32::from(range.prefix_len()),
@@ -122,7 +148,8 @@ fn key_of(range: &IpNet) -> NetKey {
     NetKey { bits, address: range.network().into() }
 }
 
-fn bring<K: Ord, V: PartialEq>(
+/// Makes a map have these entries; others are taken out where these are all.
+pub(crate) fn bring<K: Ord, V: PartialEq>(
     map: &mut dyn MapTable<K, V>,
     wanted: &BTreeMap<K, V>,
     is_whole: bool,
@@ -142,9 +169,9 @@ fn bring<K: Ord, V: PartialEq>(
 #[cfg(test)]
 mod tests {
     use mesh_control_node::NodeState;
-    use mesh_ebpf_abi::{MasqueradeValue, NetKey, net_flags};
+    use mesh_ebpf_abi::{MasqueradeValue, NetKey, device_flags, net_flags};
 
-    use super::Masquerade;
+    use super::{Masquerade, Outside};
 
     fn ips(texts: &[(u32, &str)]) -> NodeState {
         let addresses = texts.iter().map(|(index, text)| (*index, text.parse().expect("an address")));
@@ -159,9 +186,9 @@ mod tests {
     fn each_device_has_its_own_first_address_of_each_family() {
         let all = Masquerade { native: nets(&["10.0.0.0/8"]), v4: true, v6: true, ..Masquerade::default() };
         let node = ips(&[(2, "192.0.2.1"), (2, "192.0.2.2"), (2, "2001:db8::1"), (3, "198.51.100.1")]);
-        assert_eq!(all.desired(&node, &[2]), None, "whose packets there are is not known yet");
+        assert_eq!(all.desired(&node, &wires(&[2]), false), None, "whose packets there are is not known yet");
         all.set_own(nets(&["10.0.1.0/24", "fd00::/64"]));
-        let desired = all.desired(&node, &[2, 3, 4]).expect("its ranges are known");
+        let desired = all.desired(&node, &wires(&[2, 3, 4]), false).expect("its ranges are known");
         assert_eq!(desired.devices.len(), 2, "a device without an address masquerades nothing");
         assert_eq!(desired.devices[&2].v4.to_string(), "192.0.2.1");
         assert_eq!(desired.devices[&2].v6.to_string(), "2001:db8::1");
@@ -175,7 +202,8 @@ mod tests {
         let all = Masquerade { v4: true, ..Masquerade::default() };
         all.set_own(nets(&["10.0.1.0/24"]));
         all.set_remote(nets(&["10.0.2.0/24"]));
-        let desired = all.desired(&ips(&[(2, "192.0.2.1")]), &[2]).expect("its ranges are known");
+        let desired =
+            all.desired(&ips(&[(2, "192.0.2.1")]), &wires(&[2]), false).expect("its ranges are known");
         assert!(desired.is_whole);
         assert_eq!(desired.nets[&key("10.0.2.0")], net_flags::NATIVE);
     }
@@ -185,11 +213,34 @@ mod tests {
         let node = ips(&[(2, "192.0.2.1"), (2, "2001:db8::1")]);
         let no_v6 = Masquerade { v4: true, ..Masquerade::default() };
         no_v6.set_own(nets(&["10.0.1.0/24"]));
-        assert_eq!(no_v6.desired(&node, &[2]).expect("known").devices[&2].v6, MasqueradeValue::UNSET);
+        let of = |masquerade: &Masquerade, has_frontends| {
+            masquerade.desired(&node, &wires(&[2]), has_frontends).expect("known")
+        };
+        assert_eq!(of(&no_v6, false).devices[&2].v6, MasqueradeValue::UNSET);
         let no_pods = Masquerade { v4: true, v6: true, ..Masquerade::default() };
         no_pods.set_own(Vec::new());
-        let nothing = super::Desired { is_whole: true, ..super::Desired::default() };
-        assert_eq!(no_pods.desired(&node, &[2]), Some(nothing));
+        assert_eq!(of(&no_pods, false), super::Desired { is_whole: true, ..super::Desired::default() });
+        // Frontends need the node's address, whatever becomes of pods.
+        let offered = of(&no_v6, true).devices[&2];
+        assert_eq!(offered.flags, device_flags::PODS_V4 | device_flags::FRONTENDS);
+        assert_ne!(offered.v6, MasqueradeValue::UNSET);
+        assert_eq!(of(&no_pods, true).devices[&2].flags, device_flags::FRONTENDS);
+    }
+
+    #[test]
+    fn pods_keep_their_addresses_in_a_tunnel() {
+        let all = Masquerade { v4: true, v6: true, ..Masquerade::default() };
+        all.set_own(nets(&["10.0.1.0/24"]));
+        let node = ips(&[(2, "192.0.2.1"), (9, "10.0.1.1")]);
+        let outside = [Outside { index: 2, is_tunnel: false }, Outside { index: 9, is_tunnel: true }];
+        let devices = all.desired(&node, &outside, true).expect("known").devices;
+        assert_eq!(devices[&9].flags, device_flags::FRONTENDS);
+        assert_eq!(devices[&9].v4.to_string(), "10.0.1.1", "answers come by the tunnel");
+        assert!(!all.desired(&node, &outside, false).expect("known").devices.contains_key(&9));
+    }
+
+    fn wires(indices: &[u32]) -> Vec<Outside> {
+        indices.iter().map(|index| Outside { index: *index, is_tunnel: false }).collect()
     }
 
     /// Of a range of 24 bits.

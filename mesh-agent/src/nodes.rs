@@ -1,10 +1,12 @@
 //! The cluster's nodes: the ranges that this one has for its pods, and the ways to the pods of the others.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use mesh_control_node::{DesiredRoute, KnownNode, NODES, NodeState, direct_routes, routing_device};
+use mesh_control_node::{DesiredRoute, KnownNode, NODES, Netlink, NodeState, direct_routes, routing_device};
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_ingest::{Nodes, PodRanges, nodes};
 use mesh_model::Node;
@@ -15,9 +17,12 @@ use crate::args::{Ipam, PodOptions};
 use crate::health::PartHealth;
 use crate::pod_network::PodNetwork;
 use crate::source::Source;
+use crate::tunnels::Tunnels;
 
 /// Who has to fill the table of routes before left-overs of an earlier agent are taken out.
 pub(crate) const FILLED_BY_NODES: &str = NODES;
+/// How soon what the kernel refused is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// The name of the part.
 const NAME: &str = "nodes";
 
@@ -94,6 +99,10 @@ pub(crate) struct NodesKeeper {
     pub(crate) nodes: Table<KnownNode>,
     /// Where routes are wanted.
     pub(crate) routes: Option<Table<DesiredRoute>>,
+    /// Where the kernel is to keep the next hops towards other nodes resolved.
+    pub(crate) neighbours: Option<Netlink>,
+    /// Where nodes are reached by tunnels.
+    pub(crate) tunnels: Option<Arc<Tunnels>>,
     /// Where this agent makes the pods' network.
     pub(crate) pods: Option<Arc<PodNetwork>>,
     /// What can be looked at.
@@ -106,7 +115,9 @@ impl NodesKeeper {
         let mut last = ObjectSet::default();
         let mut is_first = true;
         let mut read = Nodes::default();
+        let mut tunnel_routes = Vec::new();
         loop {
+            let mut trouble = None;
             let now = self.source.read();
             let is_new = !last.nodes.ptr_eq(&now.objects.nodes)
                 || !last.cilium_nodes.ptr_eq(&now.objects.cilium_nodes);
@@ -118,13 +129,29 @@ impl NodesKeeper {
             }
             let state = self.state.borrow_and_update().clone();
             if !is_first {
-                self.write(&read.nodes, &state);
-                self.report.health.store(Arc::new(self.health(&read)));
+                match self.bring_tunnels(&read.nodes).await {
+                    Ok(routes) => tunnel_routes = routes,
+                    // What was there goes on to lead there.
+                    Err(error) => {
+                        tracing::warn!("{error:#}");
+                        trouble = Some(format!("{error:#}"));
+                    }
+                }
+                self.write(&read.nodes, &state, &tunnel_routes);
+                if let Err(error) = self.keep_neighbours(&read.nodes).await {
+                    tracing::warn!("{error:#}");
+                    trouble = Some(format!("{error:#}"));
+                }
+                let health = trouble.as_ref().map(|trouble| {
+                    PartHealth::degraded(NAME, trouble.clone(), "it is tried again every few seconds")
+                });
+                self.report.health.store(Arc::new(health.unwrap_or_else(|| self.health(&read))));
             }
             tokio::select! {
                 changed = self.source.changed() => if changed.is_err() { return },
                 // A node without kernel programs does not follow its devices.
                 Ok(()) = self.state.changed() => {}
+                () = tokio::time::sleep(AGAIN), if trouble.is_some() => {}
             }
         }
     }
@@ -142,14 +169,31 @@ impl NodesKeeper {
         pods.set_ranges(&ranges);
     }
 
-    fn write(&self, nodes: &[Node], state: &NodeState) {
+    /// The routes into tunnels, whose device and ends are as they should be then.
+    async fn bring_tunnels(&self, nodes: &[Node]) -> anyhow::Result<Vec<Arc<DesiredRoute>>> {
+        let (Some(tunnels), Some(pods)) = (&self.tunnels, &self.pods) else { return Ok(Vec::new()) };
+        let (tunnels, nodes, own) = (tunnels.clone(), nodes.to_vec(), self.config.own.clone());
+        let (mtu, sources) = (pods.device_mtu(), pods.own_addresses());
+        tokio::task::spawn_blocking(move || tunnels.bring(&nodes, &own, mtu, &sources)).await?
+    }
+
+    /// After the routes were handed on; what they change is seen with the next change of the node's own routes.
+    async fn keep_neighbours(&self, nodes: &[Node]) -> anyhow::Result<()> {
+        let Some(netlink) = self.neighbours.clone() else { return Ok(()) };
+        let others = nodes.iter().filter(|node| node.name != self.config.own);
+        let towards: Vec<IpAddr> = others.flat_map(Node::internal_addresses).collect();
+        tokio::task::spawn_blocking(move || netlink.set_managed_neighbours(&towards)).await??;
+        Ok(())
+    }
+
+    fn write(&self, nodes: &[Node], state: &NodeState, tunnel_routes: &[Arc<DesiredRoute>]) {
         let own = nodes.iter().find(|node| node.name == self.config.own);
         let asked = self.config.options.direct_routing_device.as_deref();
         let device =
             |is_v4| own.and_then(|own| routing_device(state, asked, own, is_v4)).map(|link| link.index);
         let routes = match self.config.options.auto_direct_node_routes {
             true => direct_routes(nodes, &self.config.own, device),
-            false => Vec::new(),
+            false => tunnel_routes.to_vec(),
         };
         let known = |node: &Node| KnownNode { node: node.clone(), is_own: node.name == self.config.own };
         let known: Vec<Arc<KnownNode>> = nodes.iter().map(|node| Arc::new(known(node))).collect();
@@ -170,7 +214,9 @@ impl NodesKeeper {
             return PartHealth::degraded(NAME, detail, "mend the objects");
         }
         let is_known = read.nodes.iter().any(|node| node.name == *own);
-        if !is_known && self.pods.is_some() {
+        // Ranges that were given to this node alone need no Node.
+        let has_to_be = self.config.takes_ranges || self.config.options.auto_direct_node_routes || count > 0;
+        if !is_known && has_to_be && self.pods.is_some() {
             let detail = format!("{count} nodes, and {own}, this one, is not among them");
             let fix = "set --k8s-node-name (or K8S_NODE_NAME) to the name of this machine's Node";
             return PartHealth::degraded(NAME, detail, fix);

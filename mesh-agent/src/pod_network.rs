@@ -1,6 +1,7 @@
 //! The pods' network on this node: an address, devices and routes, and the programs on the device, as one.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +10,11 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 use mesh_cni_wire::{Attachment, Code, Failure};
-use mesh_control_endpoint::{Endpoint, Endpoints, PodName, Wanted};
+use mesh_control_endpoint::{Endpoint, Endpoints, PodName, PortMapping, PortProtocol, Wanted};
 use mesh_control_ipam::{IpamError, NodeIpam, Usage};
-use mesh_control_node::{Forwarding, Link, NodeState, enable_forwarding};
+use mesh_control_loadbalancer::HostPort;
+use mesh_control_node::{Forwarding, Link, NodeState, TUNNEL_DEVICE, enable_forwarding};
+use mesh_model::service::Protocol;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -19,10 +22,14 @@ use crate::args::{Ipam, PodOptions};
 use crate::datapath::Datapath;
 use crate::health::PartHealth;
 use crate::pod_ranges::KeptRanges;
+use crate::tunnels::TunnelOptions;
 use crate::turns::{Turn, Turns};
 
 /// How long a call may wait for another one about the same interface.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who has the node's own addresses among its pods', as an owner.
+const NODE: &str = "the node";
 
 /// Largest packet where no device says.
 const MTU: u32 = 1500;
@@ -36,10 +43,16 @@ pub(crate) struct PodNetwork {
     /// Asked for; 0: that of the devices.
     mtu: u32,
     turns: Turns<Attachment>,
+    /// Tunnels to other nodes, where there are any.
+    tunnels: Option<TunnelOptions>,
     /// The ranges, for the next agent.
     kept: KeptRanges,
     /// What to do while there is no range.
     awaited: String,
+    /// The node's own addresses among its pods'.
+    own: Mutex<Vec<IpAddr>>,
+    /// Told anew when pods come and go.
+    here: watch::Sender<PodsHere>,
     /// What is wrong, in the order it was found.
     troubles: Mutex<Vec<String>>,
 }
@@ -52,6 +65,17 @@ pub(crate) struct PodRequest {
     pub(crate) netns: String,
     /// The pod's name.
     pub(crate) pod: Option<PodName>,
+    /// Ports of the node that are to lead to it.
+    pub(crate) host_ports: Vec<PortMapping>,
+}
+
+/// What of the pods' network decides on frontends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PodsHere {
+    /// This node's ranges.
+    pub(crate) ranges: Vec<IpNet>,
+    /// Ports of the node that lead to pods.
+    pub(crate) host_ports: Vec<HostPort>,
 }
 
 impl PodNetwork {
@@ -69,6 +93,7 @@ impl PodNetwork {
         };
         let (endpoints, restored) =
             Endpoints::restore(run_dir.join("endpoints")).context("cannot take up the pods' endpoints")?;
+        let endpoints = endpoints.with_unreachable_routes(options.enable_unreachable_routes);
         for endpoint in &restored.dropped {
             tracing::info!(endpoint = endpoint.shown(), "its pod is gone, or never was: taken away");
         }
@@ -84,13 +109,18 @@ impl PodNetwork {
             node,
             mtu: options.mtu,
             turns: Turns::default(),
+            tunnels: TunnelOptions::of(options)?,
             kept,
             awaited: awaited(options),
+            own: Mutex::default(),
+            here: watch::Sender::new(PodsHere::default()),
             troubles: Mutex::new(troubles),
         };
         if !ranges.is_empty() {
             pods.set_ranges(&ranges);
         }
+        pods.tell_host_ports();
+        pods.datapath.set_pods(&pods.list()).context("cannot tell the kernel programs of the pods")?;
         Ok(pods)
     }
 
@@ -131,10 +161,54 @@ impl PodNetwork {
                 }
             }
         }
+        self.take_own_addresses();
         let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         tracing::info!(ranges = shown.join(","), "pods get addresses");
         self.kept.write(&ranges);
+        self.here.send_modify(|here| here.ranges = ranges.clone());
         self.datapath.masquerade().set_own(ranges);
+    }
+
+    /// Takes an address of each family for the node itself, where tunnels have to lead answers back to it: those that
+    /// it had with an earlier agent, if they are still its own.
+    fn take_own_addresses(&self) {
+        if self.tunnels.is_none() {
+            return;
+        }
+        let node = self.node.borrow();
+        let device = node.links.values().find(|link| link.name == TUNNEL_DEVICE).map(|link| link.index);
+        let had: Vec<IpAddr> = node
+            .addresses
+            .iter()
+            .filter(|(at, _)| Some(*at) == device)
+            .map(|(_, address)| *address)
+            .collect();
+        drop(node);
+        let mut ipam = self.lock();
+        let mut own: Vec<IpAddr> = self.own_addresses();
+        own.extend(had);
+        own.sort_unstable();
+        own.dedup();
+        own.retain(|address| ipam.claim(&[*address], NODE));
+        let is_whole = ipam
+            .usage()
+            .iter()
+            .filter(|usage| !usage.is_leaving)
+            .all(|usage| own.iter().any(|address| address.is_ipv4() == usage.range.addr().is_ipv4()));
+        if !is_whole {
+            ipam.release(&own, NODE);
+            match ipam.allocate(NODE) {
+                Ok(given) => own = given,
+                Err(error) => tracing::warn!("the node has no address in its tunnels: {error}"),
+            }
+        }
+        drop(ipam);
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = own;
+    }
+
+    /// The node's addresses among its pods', at most one of each family; none without tunnels.
+    pub(crate) fn own_addresses(&self) -> Vec<IpAddr> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The ranges of other nodes' pods.
@@ -149,10 +223,11 @@ impl PodNetwork {
         namespace: &OwnedFd,
         inside: OwnedFd,
     ) -> Result<Endpoint, Failure> {
-        let PodRequest { attachment, netns, pod } = request;
+        let PodRequest { attachment, netns, pod, host_ports } = request;
         let _turn = self.turn(&attachment)?;
         // The runtime asks again after an answer that it did not hear.
         self.take_away(&attachment)?;
+        self.refuse_clash(&host_ports)?;
         let owner = owner_name(&attachment);
         let addresses = self.lock().allocate(&owner).map_err(|error| {
             let code = match error {
@@ -162,22 +237,56 @@ impl PodNetwork {
             Failure::new(code, format!("millrace: {error}; {}", self.fix_of(&error)))
         })?;
         let mtu = self.device_mtu();
+        let route_mtu = self.tunnels.map_or(mtu, |tunnels| tunnels.inner_mtu(mtu));
         let Attachment { container_id, interface } = attachment.clone();
         let given = addresses.clone();
-        let wanted = Wanted { container_id, interface, netns, pod, addresses, mtu, route_mtu: mtu };
+        let wanted = Wanted { container_id, interface, netns, pod, addresses, mtu, route_mtu, host_ports };
         let made = self.endpoints.create(wanted, namespace.as_fd(), inside).map_err(|error| {
             self.lock().release(&given, &owner);
             network(&error)
         })?;
-        let attached = self.datapath.attach_pod(&made.device.name, made.device.index);
+        let attached = self.datapath.attach_pod(&made);
         let finished = match attached {
             Ok(()) => self.endpoints.finish(&made).map_err(|error| network(&error)),
             Err(error) => Err(network(&format!("{error:#}"))),
         };
-        if finished.is_err() {
-            self.take_away(&attachment)?;
+        match &finished {
+            Ok(_) => self.tell_host_ports(),
+            Err(_) => drop(self.take_away(&attachment)?),
         }
         finished
+    }
+
+    /// Ranges and host ports, and how they change.
+    pub(crate) fn here(&self) -> watch::Receiver<PodsHere> {
+        self.here.subscribe()
+    }
+
+    /// Says which ports of the node lead to pods now.
+    fn tell_host_ports(&self) {
+        let host_ports: Vec<HostPort> = self.endpoints.list().iter().flat_map(host_ports_of).collect();
+        self.here.send_if_modified(|here| {
+            let changed = here.host_ports != host_ports;
+            here.host_ports = host_ports;
+            changed
+        });
+    }
+
+    /// Two pods cannot have one port. The scheduler knows that; who comes here all the same took the place of a pod
+    /// that has not gone yet, and is tried again.
+    fn refuse_clash(&self, wanted: &[PortMapping]) -> Result<(), Failure> {
+        for endpoint in self.endpoints.list() {
+            let taken =
+                endpoint.host_ports.iter().find(|has| wanted.iter().any(|port| port.clashes_with(has)));
+            if let Some(PortMapping { host_port, protocol, .. }) = taken {
+                let msg = format!(
+                    "millrace: hostPort {host_port} ({protocol:?}) leads to {} of this node: delete one of the two",
+                    endpoint.shown()
+                );
+                return Err(Failure::new(Code::TryAgainLater, msg));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a pod's network away; None: it had none.
@@ -268,16 +377,20 @@ impl PodNetwork {
     }
 
     fn take_away(&self, attachment: &Attachment) -> Result<Option<Endpoint>, Failure> {
+        if let Some(endpoint) = self.endpoints.get(&attachment.container_id, &attachment.interface) {
+            self.datapath.forget_pod(&endpoint).map_err(|error| network(&error))?;
+        }
         let removed = self.endpoints.remove(&attachment.container_id, &attachment.interface);
         let removed = removed.map_err(|error| network(&error))?;
         if let Some(endpoint) = &removed {
             self.lock().release(&endpoint.addresses, &owner_of(endpoint));
+            self.tell_host_ports();
         }
         Ok(removed)
     }
 
     /// What was asked for, or the smallest of the devices towards the outside.
-    fn device_mtu(&self) -> u32 {
+    pub(crate) fn device_mtu(&self) -> u32 {
         let node = self.node.borrow();
         let outside = node.links.values().filter(|link: &&Link| link.default_route && link.mtu > 0);
         match self.mtu {
@@ -320,6 +433,20 @@ fn owner_name(attachment: &Attachment) -> String {
 
 fn owner_of(endpoint: &Endpoint) -> String {
     format!("{}/{}", endpoint.container_id, endpoint.interface)
+}
+
+fn host_ports_of(endpoint: &Endpoint) -> impl Iterator<Item = HostPort> + '_ {
+    endpoint.host_ports.iter().map(|port| HostPort {
+        owner: endpoint.shown(),
+        address: port.host_ip,
+        port: port.host_port,
+        protocol: match port.protocol {
+            PortProtocol::Tcp => Protocol::Tcp,
+            PortProtocol::Udp => Protocol::Udp,
+        },
+        pod: endpoint.addresses.clone(),
+        pod_port: port.container_port,
+    })
 }
 
 fn network(error: &dyn std::fmt::Display) -> Failure {

@@ -1,5 +1,6 @@
 //! Starting the parts, each in one place.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,10 +23,11 @@ use crate::derive::DeriveConfig;
 use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
 use crate::nodes::{FILLED_BY_NODES, NodesConfig, NodesKeeper, NodesReport};
-use crate::pod_network::PodNetwork;
+use crate::pod_network::{PodNetwork, PodsHere};
 use crate::proxy::{ProxyProcess, Started};
 use crate::source::Source;
 use crate::state::State;
+use crate::tunnels::{TunnelOptions, Tunnels};
 use crate::view::View;
 use crate::{api, cni, datapath, logs, proxy_watch, run_dir};
 
@@ -96,6 +98,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     };
 
     let pods = start_pods(options, datapath.as_ref(), &node)?;
+    let pods_here = pods.as_ref().map_or_else(|| watch::channel(PodsHere::default()).1, |pods| pods.here());
     let database = Arc::new(Database::new());
     let kernel = match &datapath {
         Some(datapath) => Some(start_kernel(&database, datapath)?),
@@ -123,7 +126,9 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     };
     let _api = api::serve(&run_dir.join("agent.sock"), view.clone())?;
     if let Some(datapath) = &datapath {
-        tokio::spawn(datapath::keep(datapath.clone(), node.clone(), handle.progress()));
+        let has_frontends = kernel.as_ref().map(|kernel| kernel.has_frontends.subscribe());
+        let has_frontends = has_frontends.unwrap_or_else(|| watch::channel(false).1);
+        tokio::spawn(datapath::keep(datapath.clone(), node.clone(), has_frontends, handle.progress()));
     }
     let logs = tokio::spawn(logs::keep_small(run_dir.clone()));
     tokio::spawn(proxy_watch::watch(proxy.clone(), view.clone()));
@@ -136,6 +141,11 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         database: database.clone(),
         nodes: database.add_table([]),
         routes: kernel.as_ref().map(|kernel| kernel.routes),
+        neighbours: match kernel.is_some() && options.pods.enable_l2_neigh_discovery {
+            true => Some(Netlink::start().context("cannot talk to the kernel about neighbours")?),
+            false => None,
+        },
+        tunnels: start_tunnels(options, datapath.as_ref())?,
         pods,
         report: nodes,
     };
@@ -145,6 +155,7 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         config: derive_config(options, &entries),
         source,
         node,
+        pods: pods_here,
         addresses: KeptAddresses::read(run_dir.join("addresses.json")),
         cache,
         server: handle,
@@ -187,6 +198,21 @@ fn start_pods(
     Ok(Some(Arc::new(pods)))
 }
 
+/// Tunnels to other nodes, where they are wanted; what an agent with other options left of them goes.
+fn start_tunnels(
+    options: &ServeOptions,
+    datapath: Option<&Arc<Datapath>>,
+) -> anyhow::Result<Option<Arc<Tunnels>>> {
+    let Some(datapath) = datapath.filter(|_| options.pods.is_wanted()) else { return Ok(None) };
+    let netlink = Netlink::start().context("cannot talk to the kernel about devices")?;
+    let Some(wanted) = TunnelOptions::of(&options.pods)? else {
+        netlink.remove_tunnel().context("cannot take the tunnel device away")?;
+        datapath.set_tunnels(&BTreeMap::new()).context("cannot take the tunnels' ends out")?;
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(Tunnels::new(wanted, netlink, datapath.clone()))))
+}
+
 /// The first events: that the agent began, and the plan it follows.
 fn tell_start(view: &View) {
     let version = View::version();
@@ -218,7 +244,9 @@ fn start_kernel(database: &Arc<Database>, datapath: &Arc<Datapath>) -> anyhow::R
         Reconciler::start(database.clone(), rules, NetlinkTarget::new(netlink), config),
     ];
     let routing = RedirectRouting::default();
-    Ok(Kernel { routing, frontends, routes, rules, frontend_reconciler, route_reconcilers })
+    // As it was before: the first look at the objects says whether that is still so.
+    let has_frontends = watch::Sender::new(datapath.has_frontends()?);
+    Ok(Kernel { routing, has_frontends, frontends, routes, rules, frontend_reconciler, route_reconcilers })
 }
 
 fn derive_config(options: &ServeOptions, entries: &Entries) -> DeriveConfig {

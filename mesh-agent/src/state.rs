@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mesh_control_loadbalancer::ThisNode;
 use mesh_k8s_api::ObjectSet;
 
 use crate::derive::Derived;
@@ -24,6 +25,8 @@ pub(crate) struct State {
     pub(crate) parts: Vec<PartHealth>,
     /// What is wrong with manifests and objects.
     pub(crate) problems: Vec<Problem>,
+    /// What is special of this node.
+    pub(crate) node: Arc<ThisNode>,
 }
 
 impl State {
@@ -46,6 +49,7 @@ impl State {
             proxy: ProxyListeners::default(),
             parts: vec![reading],
             problems: Vec::new(),
+            node: Arc::default(),
         }
     }
 }

@@ -147,13 +147,13 @@ impl View {
             metadata["name"] == name.name && (!kind.namespaced() || metadata["namespace"] == name.namespace)
         });
         let document = document.unwrap_or_else(|| objects::document(&object));
-        let rows = services::rows(&state.derived, &self.service_ids());
+        let rows = services::rows(&state, &self.service_ids());
         Ok(describe::describe(&state, &object, document, &rows))
     }
 
     /// Rows of `service list`.
     pub(crate) fn services(&self) -> Vec<ServiceRow> {
-        services::rows(&self.state.load().derived, &self.service_ids())
+        services::rows(&self.state.load(), &self.service_ids())
     }
 
     /// Without a kernel, and while its map cannot be read, no row has an identifier.

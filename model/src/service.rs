@@ -91,6 +91,16 @@ pub enum ClientAddress {
     Node,
 }
 
+/// Which backends clients of a Service get (`externalTrafficPolicy`, `internalTrafficPolicy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum TrafficPolicy {
+    /// All.
+    #[default]
+    Cluster,
+    /// Those on the node that the client's packets come to.
+    Local,
+}
+
 /// How the proxy picks an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum L7Balance {
@@ -137,6 +147,10 @@ pub struct Service {
     pub client_address: ClientAddress,
     /// How the proxy balances over the endpoints.
     pub l7_balance: L7Balance,
+    /// Which backends clients outside of the cluster get.
+    pub external_traffic: TrafficPolicy,
+    /// Which backends clients of the cluster get by the cluster addresses.
+    pub internal_traffic: TrafficPolicy,
 }
 
 impl Service {

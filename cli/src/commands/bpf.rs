@@ -40,6 +40,8 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
         BpfCommand::Flows(_) => ("flows", FLOWS),
         BpfCommand::Masquerade(_) => ("masquerade", MASQUERADE),
         BpfCommand::Nets(_) => ("nets", NETS),
+        BpfCommand::Tunnels(_) => ("tunnels", TUNNELS),
+        BpfCommand::Endpoints(_) => ("endpoints", ENDPOINTS),
         BpfCommand::Nat(_) => ("nat", NAT),
         BpfCommand::Fragments(_) => ("fragments", FRAGMENTS),
         BpfCommand::Events(_) => ("events", EVENTS),
@@ -90,8 +92,16 @@ const MASQUERADE: &[Column] = &[
     ("INTERFACE", |row| cell(&row["interface"])),
     ("IPV4", |row| cell(&row["ipv4"])),
     ("IPV6", |row| cell(&row["ipv6"])),
+    ("FLAGS", |row| cell(&row["flags"])),
 ];
 const NETS: &[Column] = &[("RANGE", |row| cell(&row["range"])), ("FLAGS", |row| cell(&row["flags"]))];
+const TUNNELS: &[Column] = &[("RANGE", |row| cell(&row["range"])), ("NODE", |row| cell(&row["node"]))];
+const ENDPOINTS: &[Column] = &[
+    ("ADDRESS", |row| cell(&row["address"])),
+    ("INTERFACE", |row| cell(&row["interface"])),
+    ("MAC", |row| cell(&row["mac"])),
+    ("NODE MAC", |row| cell(&row["nodeMac"])),
+];
 const NAT: &[Column] = &[
     ("PROTOCOL", |row| cell(&row["protocol"])),
     ("DIRECTION", |row| cell(&row["direction"])),

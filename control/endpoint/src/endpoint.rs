@@ -35,6 +35,9 @@ pub struct Endpoint {
     pub mtu: u32,
     /// Largest packet to anywhere but this node's own pods.
     pub route_mtu: u32,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<PortMapping>,
     /// How far it has come.
     pub state: EndpointState,
 }
@@ -48,6 +51,41 @@ pub struct PodName {
     pub name: String,
     /// Its UID, empty where the runtime does not tell it.
     pub uid: String,
+}
+
+/// A port of the node that leads to a pod (`hostPort`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortMapping {
+    /// The node's address; each of them without.
+    pub host_ip: Option<IpAddr>,
+    /// The node's port.
+    pub host_port: u16,
+    /// The pod's port.
+    pub container_port: u16,
+    /// Transport protocol.
+    pub protocol: PortProtocol,
+}
+
+/// What a port mapping carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortProtocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl PortMapping {
+    /// Whether both would take a connection.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        let same_address = match (self.host_ip, other.host_ip) {
+            (Some(one), Some(another)) => one == another,
+            _ => true,
+        };
+        same_address && self.host_port == other.host_port && self.protocol == other.protocol
+    }
 }
 
 /// A device of the node.
@@ -88,6 +126,8 @@ pub struct Wanted {
     pub mtu: u32,
     /// Largest packet to anywhere but this node's own pods.
     pub route_mtu: u32,
+    /// Ports of the node that lead to it.
+    pub host_ports: Vec<PortMapping>,
 }
 
 /// Names of the node's ends begin so.
@@ -97,14 +137,27 @@ impl Endpoint {
     /// The endpoint with names and hardware addresses that follow from container and interface: whoever takes it
     /// away after a crash finds them again.
     pub(crate) fn new(id: u16, wanted: Wanted) -> Self {
-        let Wanted { container_id, interface, netns, pod, addresses, mtu, route_mtu } = wanted;
+        let Wanted { container_id, interface, netns, pod, addresses, mtu, route_mtu, host_ports } = wanted;
         let digest =
             Sha256::new().chain_update(&container_id).chain_update([0]).chain_update(&interface).finalize();
         let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         let device = Device { name: format!("{PREFIX}{name}"), index: 0, mac: Mac::local(&digest[6..12]) };
         let mac = Mac::local(&digest[12..18]);
         let state = EndpointState::Creating;
-        Self { id, container_id, interface, netns, pod, addresses, device, mac, mtu, route_mtu, state }
+        Self {
+            id,
+            container_id,
+            interface,
+            netns,
+            pod,
+            addresses,
+            device,
+            mac,
+            mtu,
+            route_mtu,
+            host_ports,
+            state,
+        }
     }
 
     /// Who it is, for messages.
@@ -176,6 +229,7 @@ mod tests {
             addresses: Vec::new(),
             mtu: 1500,
             route_mtu: 1450,
+            host_ports: Vec::new(),
         }
     }
 

@@ -18,6 +18,7 @@ type Key = (String, String);
 #[derive(Debug)]
 pub struct Endpoints {
     records: Records,
+    leaves_unreachable: bool,
     live: Mutex<BTreeMap<Key, Endpoint>>,
 }
 
@@ -57,7 +58,14 @@ impl Endpoints {
             }
         }
         let live = restored.kept.iter().map(|endpoint| (key_of(endpoint), endpoint.clone())).collect();
-        Ok((Self { records, live: Mutex::new(live) }, restored))
+        Ok((Self { records, leaves_unreachable: false, live: Mutex::new(live) }, restored))
+    }
+
+    /// Whether the addresses of endpoints that go are answered with ICMP errors until they are given again. Who talks to
+    /// such a pod hears at once that it is gone.
+    #[must_use]
+    pub fn with_unreachable_routes(self, leaves_unreachable: bool) -> Self {
+        Self { leaves_unreachable, ..self }
     }
 
     /// Makes an endpoint's devices, addresses and routes. It is written down before the kernel is touched, and not
@@ -95,7 +103,11 @@ impl Endpoints {
     pub fn remove(&self, container_id: &str, interface: &str) -> Result<Option<Endpoint>, EndpointError> {
         let key = (container_id.to_owned(), interface.to_owned());
         let Some(endpoint) = self.lock().get(&key).cloned() else { return Ok(None) };
-        link::remove(&mut Requests::here()?, &endpoint.device)?;
+        let mut node = Requests::here()?;
+        link::remove(&mut node, &endpoint.device)?;
+        if self.leaves_unreachable {
+            host::refuse(&mut node, &endpoint)?;
+        }
         self.records.remove(&endpoint)?;
         self.lock().remove(&key);
         Ok(Some(endpoint))

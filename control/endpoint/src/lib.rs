@@ -17,7 +17,7 @@ mod netlink;
 mod pod;
 mod records;
 
-pub use endpoint::{Device, Endpoint, EndpointState, Mac, PodName, Wanted};
+pub use endpoint::{Device, Endpoint, EndpointState, Mac, PodName, PortMapping, PortProtocol, Wanted};
 pub use endpoints::{Endpoints, Restored};
 pub use error::EndpointError;
 pub use pod::{GATEWAY_V4, GATEWAY_V6};

@@ -55,21 +55,30 @@ pub(crate) fn differences(inside: &mut Requests, endpoint: &Endpoint) -> Result<
         differences.push(format!("{interface} has hardware address {}, not {}", device.mac, endpoint.mac));
     }
     for address in &endpoint.addresses {
-        let gateway = gateway_of(*address);
-        match route_to(inside, gateway) {
+        // Not the gateway: to that one the pod speaks with its link-local address, once it has one.
+        let outside = outside_of(*address);
+        match route_to(inside, outside) {
             Ok(route) if leaves_by(&route) == Some(device.index) => {
                 if source_of(&route) != Some(*address) {
                     differences.push(format!("{interface} does not have its address {address} any more"));
                 }
             }
-            Ok(_) => differences.push(format!("the route to {gateway} does not leave by {interface}")),
+            Ok(_) => differences.push(format!("the route to {outside} does not leave by {interface}")),
             Err(error) if error.is_absent() || is_unreachable(&error) => {
-                differences.push(format!("the pod has no route to {gateway}"));
+                differences.push(format!("the pod has no route to {outside}"));
             }
             Err(error) => return Err(error),
         }
     }
     Ok(differences)
+}
+
+/// Somebody outside, of an address's family (RFC 5737, RFC 3849). Asked about, never spoken to.
+fn outside_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    }
 }
 
 /// The gateway of an address.
@@ -195,15 +204,15 @@ fn is_unreachable(error: &EndpointError) -> bool {
     matches!(error, EndpointError::Refused { reason, .. } if reason.raw_os_error() == Some(code))
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(crate) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn bits(address: IpAddr) -> u8 {
+pub(crate) fn bits(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-fn route_address(address: IpAddr) -> RouteAddress {
+pub(crate) fn route_address(address: IpAddr) -> RouteAddress {
     match address {
         IpAddr::V4(address) => RouteAddress::Inet(address),
         IpAddr::V6(address) => RouteAddress::Inet6(address),

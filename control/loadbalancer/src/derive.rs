@@ -1,60 +1,104 @@
 //! Pure: Services, backends and the proxy's addresses to frontends.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use mesh_model::service::{
     Backend, BackendIndex, BackendState, L7Frontend, Protocol, Service, ServiceIndex, ServiceKind,
+    TrafficPolicy,
 };
 
-use crate::tables::{Frontend, FrontendKey, FrontendKind};
+use crate::tables::{Frontend, FrontendKey, FrontendKind, HostPort, Reach, Scope, ThisNode};
 
 /// What the kernel should do for each address and port, sorted by key.
 ///
 /// An address that the proxy owns goes to the proxy, whatever Service has it. Headless Services and
-/// ExternalName have no frontend. Of two Services with one address the older keeps it. Terminating
-/// backends take part only where no active one is left.
+/// ExternalName have no frontend. Of two Services with one address the older keeps it; a port of the node is the
+/// Service's rather than a pod's. Terminating backends take part only where no active one is left.
 pub fn desired_frontends(
     services: &ServiceIndex,
     backends: &BackendIndex,
     proxied: &[L7Frontend],
+    node: &ThisNode,
 ) -> Vec<Arc<Frontend>> {
     let mut frontends = BTreeMap::new();
     let mut by_age: Vec<&Arc<Service>> = services.values().collect();
     by_age.sort_by_key(|service| service.origin.precedence());
     for service in by_age {
-        for frontend in service_frontends(service, backends) {
+        for frontend in service_frontends(service, backends, node) {
             frontends.entry(frontend.key).or_insert(frontend);
         }
     }
+    for frontend in node.host_ports.iter().flat_map(host_port_frontends) {
+        frontends.entry(frontend.key).or_insert(frontend);
+    }
     for owned in proxied {
-        let key = FrontendKey { address: owned.address, port: owned.port, protocol: Protocol::Tcp };
+        let (address, port, protocol) = (owned.address, owned.port, Protocol::Tcp);
+        let key = FrontendKey { address, port, protocol, scope: Scope::Everyone };
         let kind = FrontendKind::Proxy { listener: owned.listener.clone() };
         frontends.insert(key, Frontend { key, owner: owned.listener.clone(), kind });
+        frontends.remove(&FrontendKey { scope: Scope::Outside, ..key });
     }
     frontends.into_values().map(Arc::new).collect()
 }
 
-fn service_frontends<'a>(
-    service: &'a Service,
-    backends: &'a BackendIndex,
-) -> impl Iterator<Item = Frontend> + 'a {
-    let has_addresses = !matches!(service.kind, ServiceKind::Headless | ServiceKind::ExternalName(_));
-    let addresses = service.cluster_ips.iter().chain(&service.external_ips).filter(move |_| has_addresses);
-    addresses.flat_map(move |address| {
-        service.ports.iter().map(move |port| {
-            let all = backends
-                .get(&service.name)
-                .and_then(|backends| backends.ports.get(&(port.port, port.protocol)))
-                .map_or(&[][..], Vec::as_slice);
-            Frontend {
-                key: FrontendKey { address: *address, port: port.port, protocol: port.protocol },
-                owner: service.name.to_string(),
-                kind: FrontendKind::Balanced { backends: usable(all, *address) },
+fn service_frontends(service: &Service, backends: &BackendIndex, node: &ThisNode) -> Vec<Frontend> {
+    if matches!(service.kind, ServiceKind::Headless | ServiceKind::ExternalName(_)) {
+        return Vec::new();
+    }
+    let mut frontends = Vec::new();
+    for port in &service.ports {
+        let all = backends
+            .get(&service.name)
+            .and_then(|backends| backends.ports.get(&(port.port, port.protocol)))
+            .map_or(&[][..], Vec::as_slice);
+        let mut add = |address: IpAddr, number: u16, scope, reach, all: &[Backend]| {
+            let key = FrontendKey { address, port: number, protocol: port.protocol, scope };
+            let kind = FrontendKind::Balanced { backends: usable(all, address), reach };
+            frontends.push(Frontend { key, owner: service.name.to_string(), kind });
+        };
+        let here: Vec<Backend> = all.iter().filter(|backend| node.has(backend.address)).cloned().collect();
+        for address in &service.cluster_ips {
+            let of_policy = match service.internal_traffic {
+                TrafficPolicy::Cluster => all,
+                TrafficPolicy::Local => &here,
+            };
+            add(*address, port.port, Scope::Everyone, Reach::Cluster, of_policy);
+        }
+        let given = service.external_ips.iter().map(|address| (*address, port.port));
+        let on_nodes = service.cluster_ips.iter().zip(std::iter::repeat(port.node_port));
+        let on_nodes = on_nodes.filter_map(|(address, port)| Some((any(*address), port?)));
+        for (address, number) in given.chain(on_nodes) {
+            match service.external_traffic {
+                TrafficPolicy::Cluster => add(address, number, Scope::Everyone, Reach::Outside, all),
+                TrafficPolicy::Local => {
+                    add(address, number, Scope::Everyone, Reach::OutsideApart, all);
+                    add(address, number, Scope::Outside, Reach::OutsideApart, &here);
+                }
             }
-        })
+        }
+    }
+    frontends
+}
+
+fn host_port_frontends(asked: &HostPort) -> impl Iterator<Item = Frontend> + '_ {
+    let of_family = |pod: &&IpAddr| asked.address.is_none_or(|address| address.is_ipv4() == pod.is_ipv4());
+    asked.pod.iter().filter(of_family).map(|pod| {
+        let address = asked.address.unwrap_or_else(|| any(*pod));
+        let key = FrontendKey { address, port: asked.port, protocol: asked.protocol, scope: Scope::Everyone };
+        let backends = vec![(*pod, asked.pod_port)];
+        let kind = FrontendKind::Balanced { backends, reach: Reach::Outside };
+        Frontend { key, owner: asked.owner.clone(), kind }
     })
+}
+
+/// What stands for each of the node's addresses of a family.
+fn any(family: IpAddr) -> IpAddr {
+    match family {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// The backends that new connections may go to, of the frontend's family.

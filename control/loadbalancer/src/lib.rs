@@ -15,4 +15,4 @@ pub use assign::{AssignConfig, Assigned, assign};
 pub use derive::desired_frontends;
 pub use plan::{LbMapEntries, PlanError, plan_frontend};
 pub use reconcile::FrontendTarget;
-pub use tables::{Frontend, FrontendKey, FrontendKind};
+pub use tables::{Frontend, FrontendKey, FrontendKind, HostPort, Reach, Scope, ThisNode};

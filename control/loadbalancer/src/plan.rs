@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mesh_ebpf_abi::{Addr, BackendValue, Be16, Protocol, ServiceFlags, ServiceKey};
 use mesh_model::service;
 
-use crate::tables::{Frontend, FrontendKey, FrontendKind};
+use crate::tables::{Frontend, FrontendKey, FrontendKind, Reach, Scope};
 
 /// What the maps should hold for one frontend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub fn plan_frontend(frontend: &Frontend) -> Result<LbMapEntries, PlanError> {
     let key = plan_key(&frontend.key)?;
     let (flags, backends) = match &frontend.kind {
         FrontendKind::Proxy { .. } => (ServiceFlags::L7_REDIRECT, Vec::new()),
-        FrontendKind::Balanced { backends } => {
+        FrontendKind::Balanced { backends, reach } => {
             if u16::try_from(backends.len()).is_err() {
                 let owner = frontend.owner.clone();
                 return Err(PlanError::TooManyBackends { owner, count: backends.len() });
@@ -53,7 +53,12 @@ pub fn plan_frontend(frontend: &Frontend) -> Result<LbMapEntries, PlanError> {
             let active = |(address, port): &(IpAddr, u16)| {
                 BackendValue::active(Addr::from(*address), Be16::new(*port), protocol)
             };
-            (ServiceFlags::NONE, backends.iter().map(active).collect())
+            let flags = match reach {
+                Reach::Cluster => ServiceFlags::NONE,
+                Reach::Outside => ServiceFlags::EXTERNAL,
+                Reach::OutsideApart => ServiceFlags::EXTERNAL.with(ServiceFlags::EXTERNAL_LOCAL),
+            };
+            (flags, backends.iter().map(active).collect())
         }
     };
     Ok(LbMapEntries { key, flags, backends })
@@ -61,7 +66,11 @@ pub fn plan_frontend(frontend: &Frontend) -> Result<LbMapEntries, PlanError> {
 
 /// The key of the service entry of a frontend.
 pub(crate) fn plan_key(key: &FrontendKey) -> Result<ServiceKey, PlanError> {
-    Ok(ServiceKey::new(Addr::from(key.address), Be16::new(key.port), plan_protocol(key)?))
+    let everyone = ServiceKey::new(Addr::from(key.address), Be16::new(key.port), plan_protocol(key)?);
+    Ok(match key.scope {
+        Scope::Everyone => everyone,
+        Scope::Outside => ServiceKey { scope: ServiceKey::OUTSIDE, ..everyone },
+    })
 }
 
 fn plan_protocol(key: &FrontendKey) -> Result<Protocol, PlanError> {

@@ -8,11 +8,13 @@
 
 mod derive;
 mod forwarding;
+mod neighbours;
 mod netlink;
 mod observe;
 mod reconcile;
 mod remote;
 mod tables;
+mod tunnel;
 
 pub use derive::{REDIRECT, RedirectRouting, desired_routes, desired_rules};
 pub use forwarding::{Forwarding, enable_forwarding};
@@ -21,3 +23,4 @@ pub use observe::{Link, NodeState, observe};
 pub use reconcile::{NetlinkTarget, remove_all};
 pub use remote::{NODES, direct_routes, routing_device};
 pub use tables::{DesiredRoute, DesiredRule, Hop, KnownNode};
+pub use tunnel::{TUNNEL_DEVICE, Tunnel};

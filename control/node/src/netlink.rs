@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use rtnetlink::{Handle, IpVersion, RouteMessageBuilder};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::tables::{DesiredRoute, DesiredRule, Hop};
 
@@ -19,6 +19,11 @@ const LOOPBACK: u32 = 1;
 /// Metric of routes to other nodes. A route that somebody else made for the same range, with any of the usual metrics,
 /// is neither replaced nor overruled.
 const NODE_METRIC: u32 = 2048;
+/// Gateway of what goes into tunnels: nobody has it, and nobody is asked for it. One for all, so that the kernel notes
+/// one neighbour and not one for each pod.
+const NOBODY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The same for IPv6.
+const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// What the kernel says of a gateway that is not on the link (ENETUNREACH, EHOSTUNREACH).
 const NOT_ON_LINK: [i32; 2] = [-101, -113];
 
@@ -86,7 +91,7 @@ impl Netlink {
     }
 
     /// Runs one request on the thread and waits for its outcome.
-    fn call<T, F>(&self, what: String, request: F) -> Result<T, NetlinkError>
+    pub(crate) fn call<T, F>(&self, what: String, request: F) -> Result<T, NetlinkError>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&Handle) -> Result<T, rtnetlink::Error> + Send + 'static,
@@ -105,7 +110,7 @@ impl Netlink {
         let message = route_message(route)?;
         let kind = match &route.hop {
             Hop::Here => "local ",
-            Hop::Node { .. } => "",
+            Hop::Node { .. } | Hop::Tunnel { .. } => "",
         };
         let what = format!("ip route replace {kind}{} table {}", route.destination, route.table);
         let off_link = self.call(what, async move |handle| {
@@ -136,7 +141,7 @@ impl Netlink {
     pub(crate) fn our_routes(&self) -> Result<Vec<RouteMessage>, NetlinkError> {
         self.call("ip route show table all".to_owned(), async |handle| {
             let mut found = Vec::new();
-            let families = [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), v6_query()];
+            let families = [RouteMessageBuilder::<Ipv4Addr>::new().build(), v6_query()];
             for query in families {
                 let mut routes = handle.route().get(query).execute();
                 while let Some(route) = routes.try_next().await? {
@@ -185,7 +190,7 @@ impl Netlink {
 }
 
 fn v6_query() -> RouteMessage {
-    RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()
+    RouteMessageBuilder::<Ipv6Addr>::new().build()
 }
 
 fn absent_is_fine(outcome: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> {
@@ -224,6 +229,20 @@ pub(crate) fn route_message(route: &DesiredRoute) -> Result<RouteMessage, Netlin
                 Some(device) => builder.output_interface(*device),
                 None => builder,
             }
+        }
+        Hop::Tunnel { device } => {
+            let nobody: IpAddr = match route.destination {
+                ipnet::IpNet::V4(_) => NOBODY_V4.into(),
+                ipnet::IpNet::V6(_) => NOBODY_V6.into(),
+            };
+            builder
+                .gateway(nobody)
+                .map_err(|error| refused(error.to_string()))?
+                .onlink()
+                .output_interface(*device)
+                .priority(NODE_METRIC)
+                .scope(RouteScope::Universe)
+                .kind(RouteType::Unicast)
         }
     };
     let builder = match route.source {

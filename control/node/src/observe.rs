@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags};
-use netlink_packet_route::route::RouteAttribute;
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::netlink::NetlinkError;
+use crate::netlink::{NetlinkError, OUR_PROTOCOL};
+use crate::tunnel::TUNNEL_DEVICE;
 
 /// A network device of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +29,9 @@ pub struct Link {
     pub ethernet: bool,
     /// Whether a default route of the main table leaves by it.
     pub default_route: bool,
+    /// Whether it leads outside: it is up, a route of any table by another router leaves by it, and it is neither a
+    /// port of a bridge or bond nor one of a pod network's own devices.
+    pub external: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
 }
@@ -39,6 +44,14 @@ pub struct NodeState {
     /// Addresses of global scope with the link they are on; those on links with a default route first,
     /// then by link and address.
     pub addresses: Vec<(u32, IpAddr)>,
+}
+
+impl NodeState {
+    /// The node's addresses but for those that only pods' tunnels lead to.
+    pub fn outer_addresses(&self) -> Vec<IpAddr> {
+        let is_tunnel = |index: &u32| self.links.get(index).is_some_and(|link| link.name == TUNNEL_DEVICE);
+        self.addresses.iter().filter(|(index, _)| !is_tunnel(index)).map(|(_, address)| *address).collect()
+    }
 }
 
 /// Time that changes are gathered for before the state is read again.
@@ -91,7 +104,7 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
         let what = what.to_owned();
         move |error: rtnetlink::Error| NetlinkError::Refused { what, reason: error.to_string() }
     };
-    let mut default_links = BTreeSet::new();
+    let (mut default_links, mut routed_links) = (BTreeSet::new(), BTreeSet::new());
     let queries = [
         RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
         RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
@@ -99,6 +112,7 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
     for query in queries {
         let mut routes = handle.route().get(query).execute();
         while let Some(route) = routes.try_next().await.map_err(refused("ip route show"))? {
+            routed_links.extend(leads_outside_by(&route));
             let in_main = route.header.table == netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;
             if !in_main || route.header.destination_prefix_length != 0 {
                 continue;
@@ -110,6 +124,8 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
         }
     }
     let mut state = NodeState::default();
+    // Ports, each with the device it is one of.
+    let (mut ports, mut gathering) = (Vec::new(), BTreeSet::new());
     let mut links = handle.link().get().execute();
     while let Some(link) = links.try_next().await.map_err(refused("ip link show"))? {
         let index = link.header.index;
@@ -121,15 +137,31 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
             LinkAttribute::Mtu(mtu) => Some(*mtu),
             _ => None,
         });
+        let kind = link.attributes.iter().find_map(kind_of);
+        if matches!(kind, Some(InfoKind::Bridge | InfoKind::Bond)) {
+            gathering.insert(index);
+        }
+        ports.extend(link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Controller(of) => Some((index, *of)),
+            _ => None,
+        }));
+        let name = name.unwrap_or_default();
+        let is_up = link.header.flags.contains(LinkFlags::Up);
         let link = Link {
             index,
-            name: name.unwrap_or_default(),
-            up: link.header.flags.contains(LinkFlags::Up),
+            external: is_up && routed_links.contains(&index) && !is_of_a_pod_network(&name),
+            name,
+            up: is_up,
             ethernet: link.header.link_layer_type == netlink_packet_route::link::LinkLayerType::Ether,
             default_route: default_links.contains(&index),
             mtu: mtu.unwrap_or_default(),
         };
         state.links.insert(index, link);
+    }
+    for (port, _) in ports.iter().filter(|(_, of)| gathering.contains(of)) {
+        if let Some(link) = state.links.get_mut(port) {
+            link.external = false;
+        }
     }
     let mut addresses = handle.address().get().execute();
     while let Some(address) = addresses.try_next().await.map_err(refused("ip address show"))? {
@@ -151,4 +183,48 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
     }
     state.addresses.sort_by_key(|(index, address)| (!default_links.contains(index), *index, *address));
     Ok(state)
+}
+
+/// Devices by which a route leads to another router. IPv6 has no scopes of routes, so there it is the router that
+/// counts; routes of our own are left out.
+fn leads_outside_by(route: &RouteMessage) -> Vec<u32> {
+    let header = &route.header;
+    let is_ours = header.protocol == RouteProtocol::from(OUR_PROTOCOL);
+    if header.kind != RouteType::Unicast || header.scope != RouteScope::Universe || is_ours {
+        return Vec::new();
+    }
+    let has_router = |attributes: &[RouteAttribute]| {
+        let is_router = |attribute: &RouteAttribute| {
+            matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_))
+        };
+        attributes.iter().any(is_router)
+    };
+    let is_v4 = header.address_family == AddressFamily::Inet;
+    let is_outside = is_v4 || header.destination_prefix_length == 0 || has_router(&route.attributes);
+    let mut devices = Vec::new();
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) if is_outside => devices.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                let hops = hops.iter().filter(|hop| is_v4 || has_router(&hop.attributes));
+                devices.extend(hops.map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    devices
+}
+
+fn kind_of(attribute: &LinkAttribute) -> Option<InfoKind> {
+    let LinkAttribute::LinkInfo(infos) = attribute else { return None };
+    infos.iter().find_map(|info| match info {
+        LinkInfo::Kind(kind) => Some(kind.clone()),
+        _ => None,
+    })
+}
+
+/// Loopback, devices of ours, and those that other pod networks and container engines make.
+fn is_of_a_pod_network(name: &str) -> bool {
+    const PREFIXES: [&str; 6] = ["mrp", "millrace_", "lxc", "cilium_", "cni", "docker"];
+    name == "lo" || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -104,7 +104,7 @@ mod tests {
                 Hop::Node { name, gateway, device } => {
                     format!("{} {name} {gateway} {}", route.destination, device.expect("a device"))
                 }
-                Hop::Here => panic!("it leads here"),
+                other => panic!("{other:?}"),
             })
             .collect();
         assert_eq!(
@@ -127,6 +127,7 @@ mod tests {
             up,
             ethernet: true,
             default_route: false,
+            external: false,
             mtu: 1500,
         };
         let links = [(2, link(2, "eth0", true)), (3, link(3, "eth1", true)), (4, link(4, "eth2", false))];

@@ -40,6 +40,11 @@ pub enum Hop {
         /// Index of the device; the kernel's choice without one.
         device: Option<u32>,
     },
+    /// Into tunnels: the packet's own destination says which node it goes to.
+    Tunnel {
+        /// Index of the tunnel device.
+        device: u32,
+    },
 }
 
 /// A route.

@@ -24,6 +24,12 @@ macro_rules! for_each_constant {
             MASQUERADE_PORT_LOW masquerade_port_low: u32 = $crate::constants::MASQUERADE_PORTS.0 as u32;
             /// Last port of those.
             MASQUERADE_PORT_HIGH masquerade_port_high: u32 = $crate::constants::MASQUERADE_PORTS.1 as u32;
+            /// Mark of packets that a frontend sends on to a backend, from one device to the other.
+            FRONTEND_MARK frontend_mark: u32 = $crate::constants::FRONTEND_MARK;
+            /// 1: pods' packets to Services are balanced at their devices, as their sockets are left alone.
+            POD_LB pod_lb: u32 = 0;
+            /// 1: packets for this node's pods are handed to them past the stack.
+            HOST_ROUTING host_routing: u32 = 0;
             /// One event in so many is written to the events map; 0 is none.
             EVENT_SAMPLING event_sampling: u32 = 0;
             /// 1: leave the sockets of other namespaces (pods) alone.
@@ -34,6 +40,8 @@ macro_rules! for_each_constant {
 
 /// The usual mark of packets that go to the proxy, Cilium's `TO_PROXY`.
 pub const PROXY_MARK: u32 = 0x200;
+/// The usual mark of packets that a frontend sends on.
+pub const FRONTEND_MARK: u32 = 0x600;
 /// The bits in which the kind of a mark is kept.
 pub const PROXY_MARK_MASK: u32 = 0xf00;
 /// The usual mark of upstream sockets that keep a client's address.

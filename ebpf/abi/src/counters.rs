@@ -78,6 +78,20 @@ counters! {
     Unmasqueraded = 25 "unmasqueraded",
     /// Packet of a pod dropped: it cannot leave with the node's address.
     DroppedMasquerade = 26 "dropped_masquerade",
+    /// Packet to a frontend sent on to a backend by a device's program.
+    BalancedTc = 27 "balanced_tc",
+    /// A backend's answer to such a packet given the frontend's address.
+    AnsweredTc = 28 "answered_tc",
+    /// Packet to a frontend dropped: no backend for it.
+    DroppedTcNoBackend = 29 "dropped_tc_no_backend",
+    /// Packet sent to another node through a tunnel.
+    Tunnelled = 30 "tunnelled",
+    /// Packet from another node's tunnel.
+    Untunnelled = 31 "untunnelled",
+    /// Packet for a tunnel dropped: no node has its destination's range, or the key could not be set.
+    DroppedTunnel = 32 "dropped_tunnel",
+    /// Packet handed to a pod of this node past the stack.
+    Delivered = 33 "delivered",
 }
 
 const _: () = {

@@ -47,6 +47,10 @@ impl ServiceFlags {
     /// Unconnected datagrams of one socket stay on one backend even while the backends change in number.
     /// Reserved: set by nobody, read by nobody yet.
     pub const AFFINITY: Self = Self(1 << 1);
+    /// Open to the outside: a node port, a host port, an address given to the Service from outside.
+    pub const EXTERNAL: Self = Self(1 << 2);
+    /// With it: clients outside get the backends of the entry in scope [`ServiceKey::OUTSIDE`], those on this node.
+    pub const EXTERNAL_LOCAL: Self = Self(1 << 3);
 
     /// Both sets of flags.
     #[must_use]
@@ -64,7 +68,12 @@ impl ServiceFlags {
 impl fmt::Debug for ServiceFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for (flag, name) in [(Self::L7_REDIRECT, "l7-redirect"), (Self::AFFINITY, "affinity")] {
+        for (flag, name) in [
+            (Self::L7_REDIRECT, "l7-redirect"),
+            (Self::AFFINITY, "affinity"),
+            (Self::EXTERNAL, "external"),
+            (Self::EXTERNAL_LOCAL, "external-local"),
+        ] {
             if self.contains(flag) {
                 write!(f, "{separator}{name}")?;
                 separator = ",";
@@ -81,7 +90,8 @@ impl serde::Serialize for ServiceFlags {
     }
 }
 
-/// Key of the services map: one address and port that clients dial.
+/// Key of the services map: one address and port that clients dial. The unspecified address of a family stands for each
+/// address of the node.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -94,11 +104,14 @@ pub struct ServiceKey {
     pub port: Be16,
     /// IANA protocol number, see [`Protocol`].
     pub protocol: u8,
-    /// Which clients see the entry; 0 is all of them, the only value in use.
+    /// Which clients see the entry: 0 all of them, [`ServiceKey::OUTSIDE`].
     pub scope: u8,
 }
 
 impl ServiceKey {
+    /// The scope of clients outside, where they get other backends ([`ServiceFlags::EXTERNAL_LOCAL`]).
+    pub const OUTSIDE: u8 = 1;
+
     /// The entry that all clients see.
     #[inline(always)]
     pub const fn new(address: Addr, port: Be16, protocol: Protocol) -> Self {

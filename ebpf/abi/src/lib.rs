@@ -24,6 +24,8 @@ pub use lb::{
     BackendState, BackendValue, Protocol, ProxyConfig, ReverseKey, ReverseValue, ServiceFlags, ServiceKey,
     ServiceValue, SlotKey,
 };
-pub use nat::{FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, Scratch, net_flags};
-pub use net::{Addr, Be16, Be32, Family};
+pub use nat::{
+    FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, Scratch, device_flags, net_flags,
+};
+pub use net::{Addr, Be16, Be32, EndpointValue, Family};
 pub use reasons::DropReason;

@@ -58,23 +58,31 @@ macro_rules! for_each_map {
             /// back with their next packet.
             DIRECT_FLOWS = "mr_flows_v1": LruHash, $crate::DirectFlowKey => $crate::DirectFlowValue,
                 entries 16384, flags $crate::maps::NO_FLAGS;
-            /// By device, the node's addresses that pods' packets leave with. Written by the agent, read by the
-            /// packet programs of devices to the outside. A device that is not in it masquerades nothing.
-            MASQUERADE = "mr_masq_v1": Hash, u32 => $crate::MasqueradeValue,
+            /// By device, the node's addresses that packets of others leave with. Written by the agent, read by the
+            /// packet programs of devices to the outside. A device that is not in it translates nothing.
+            MASQUERADE = "mr_masq_v2": Hash, u32 => $crate::MasqueradeValue,
                 entries 256, flags $crate::maps::NO_PREALLOC;
             /// Ranges of addresses, see [`net_flags`]($crate::net_flags). Written by the agent, read by the packet
             /// programs of devices to the outside.
             NETS = "mr_nets_v1": LpmTrie, $crate::NetKey => u32,
                 entries 16384, flags $crate::maps::NO_PREALLOC;
-            /// Masqueraded connections, two entries each. Written and read by the packet programs of devices to the
-            /// outside. Full: those longest silent go; their next packet outwards makes them anew, by the same port
-            /// where it is still free.
-            NAT = "mr_nat_v1": LruHash, $crate::NatKey => $crate::NatValue,
+            /// Masqueraded connections and those of frontends, two entries each. Written and read by the packet
+            /// programs. Full: those longest silent go; their next packet makes them anew, by the same port where it
+            /// is still free, to the same backend while the Service has the same ones.
+            NAT = "mr_nat_v2": LruHash, $crate::NatKey => $crate::NatValue,
                 entries 131072, flags $crate::maps::NO_FLAGS;
             /// Ports of datagrams in fragments. Written and read by the same. Full: the oldest go, and what is left
             /// of them is dropped.
             FRAGMENTS = "mr_frags_v1": LruHash, $crate::FragmentKey => $crate::FragmentValue,
                 entries 8192, flags $crate::maps::NO_FLAGS;
+            /// Ranges of other nodes' pods, each with the address of its node, where tunnels to it end. Written by the
+            /// agent, read by the program at the tunnel device's egress. Not in it: the packet is dropped and counted.
+            TUNNELS = "mr_tunnels_v1": LpmTrie, $crate::NetKey => $crate::Addr,
+                entries 16384, flags $crate::maps::NO_PREALLOC;
+            /// This node's pods by their addresses. Written by the agent, read by the packet programs at ingress, which
+            /// hand packets to a pod past the stack. Not in it: the stack delivers.
+            ENDPOINTS = "mr_endpoints_v1": Hash, $crate::Addr => $crate::EndpointValue,
+                entries 65536, flags $crate::maps::NO_PREALLOC;
             /// Room to work in. Written and read by one program at a time.
             SCRATCH = "mr_scratch_v1": PerCpuArray, u32 => $crate::Scratch,
                 entries 1, flags $crate::maps::NO_FLAGS;

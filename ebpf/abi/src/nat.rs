@@ -1,19 +1,20 @@
-//! Keys and values of the masquerading maps: whose packets leave by a device with the node's address.
+//! Keys and values of the maps of address translation: whose packets leave by a device with the node's address, and
+//! which connections have another end than their client sees.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::net::{Addr, Be16};
 
-/// One direction of a translated connection.
+/// One direction of a translated connection: a pod's to the outside, or a client's to a frontend's backend.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[repr(C)]
 pub struct NatKey {
-    /// The end outside.
+    /// The end that stays as it is: the one outside, or a frontend's client.
     pub remote: Addr,
-    /// Our end: the pod's for packets that leave, the node's for those that come.
+    /// Our end: the pod's for packets that leave, the node's (or the frontend's) for those that come.
     pub local: Addr,
     /// Port outside; 0 for ICMP.
     pub remote_port: Be16,
@@ -41,7 +42,7 @@ impl NatKey {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[repr(C)]
 pub struct NatValue {
-    /// The node's address for packets that leave, the pod's for those that come.
+    /// The node's address (or the frontend's) for packets that leave, the pod's for those that come.
     pub address: Addr,
     /// The port, or the identifier for ICMP.
     pub port: Be16,
@@ -51,9 +52,13 @@ pub struct NatValue {
     pub padding: u8,
     /// When a packet of this direction was last seen, in units of 2^30 ns since the node started.
     pub seen: u32,
+    /// The backend of a frontend's connection, [`NatValue::NO_BACKEND`] for what is masqueraded.
+    pub backend: u32,
 }
 
 impl NatValue {
+    /// No frontend's: identifiers of backends begin with 1.
+    pub const NO_BACKEND: u32 = 0;
     /// No answer has come yet.
     pub const OPENING: u8 = 0;
     /// It was answered.
@@ -62,7 +67,8 @@ impl NatValue {
     pub const CLOSING: u8 = 2;
 }
 
-/// The node's addresses on a device, by which pods' packets leave there. Unset (`::`): that family is not translated.
+/// The node's addresses on a device, by which packets leave there that are not the node's own. Unset (`::`): that
+/// family is not translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[repr(C)]
@@ -71,11 +77,23 @@ pub struct MasqueradeValue {
     pub v4: Addr,
     /// IPv6.
     pub v6: Addr,
+    /// See [`device_flags`].
+    pub flags: u32,
 }
 
 impl MasqueradeValue {
     /// What stands for no address.
     pub const UNSET: Addr = Addr::v6([0; 4]);
+}
+
+/// What is translated on a device, as bits.
+pub mod device_flags {
+    /// What pods send outside by IPv4.
+    pub const PODS_V4: u32 = 1;
+    /// What pods send outside by IPv6.
+    pub const PODS_V6: u32 = 2;
+    /// What comes for frontends.
+    pub const FRONTENDS: u32 = 4;
 }
 
 /// A range of addresses, for longest match. IPv4 as v4-mapped: 96 bits longer than written.
@@ -137,9 +155,9 @@ pub type Scratch = [u64; 48];
 const _: () = {
     assert!(size_of::<NatKey>() == 40 && align_of::<NatKey>() == 4);
     assert!(core::mem::offset_of!(NatKey, protocol) == 36);
-    assert!(size_of::<NatValue>() == 24);
-    assert!(core::mem::offset_of!(NatValue, seen) == 20);
-    assert!(size_of::<MasqueradeValue>() == 32);
+    assert!(size_of::<NatValue>() == 28);
+    assert!(core::mem::offset_of!(NatValue, seen) == 20 && core::mem::offset_of!(NatValue, backend) == 24);
+    assert!(size_of::<MasqueradeValue>() == 36);
     assert!(size_of::<NetKey>() == 20);
     assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<FragmentValue>() == 4);

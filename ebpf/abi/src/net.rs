@@ -115,6 +115,17 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// The unspecified address: in the services map, each address of the node.
+    #[inline(always)]
+    pub const fn any(self) -> Addr {
+        match self {
+            Self::V4 => Addr::v4(0),
+            Self::V6 => Addr::v6([0; 4]),
+        }
+    }
+}
+
 /// An IP address in 16 bytes; IPv4 as the v4-mapped `::ffff:a.b.c.d`.
 ///
 /// Four words in network order, because the kernel's socket contexts give addresses that way and because
@@ -157,6 +168,18 @@ impl Addr {
     pub const fn as_v4(self) -> Option<u32> {
         let [a, b, c, d] = self.words();
         if a == 0 && b == 0 && c == MAPPED_PREFIX.to_network() { Some(d) } else { None }
+    }
+
+    /// Whether it never leaves a host: 127.0.0.0/8, `::1`.
+    #[inline(always)]
+    pub const fn is_loopback(self) -> bool {
+        match self.as_v4() {
+            Some(v4) => u32::from_be(v4) >> 24 == 127,
+            None => {
+                let [a, b, c, d] = self.words();
+                a == 0 && b == 0 && c == 0 && u32::from_be(d) == 1
+            }
+        }
     }
 
     /// The family; a v4-mapped address is IPv4.
@@ -221,6 +244,23 @@ impl fmt::Debug for Addr {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// A pod of this node, as packets for it need it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[repr(C)]
+pub struct EndpointValue {
+    /// Index of the node's end of its veth pair.
+    pub device: u32,
+    /// Hardware address of the pod's end.
+    pub mac: [u8; 6],
+    /// Hardware address of the node's end.
+    pub node_mac: [u8; 6],
+}
+
+const _: () = assert!(size_of::<EndpointValue>() == 16);
 
 #[cfg(feature = "serde")]
 mod text {

@@ -9,6 +9,8 @@ pub enum DropReason {
     WriteFailed = 141,
     /// The service has no backend, or the backend of a slot is missing.
     NoBackend = 158,
+    /// No node is known for the destination of a packet that is to go through a tunnel.
+    NoTunnel = 160,
     /// Every port that a pod's connection could leave by is in use towards its destination.
     NoNatPort = 167,
     /// A pod's packet of a protocol that cannot be masqueraded.
@@ -28,6 +30,7 @@ impl DropReason {
     pub const ALL: &[Self] = &[
         Self::WriteFailed,
         Self::NoBackend,
+        Self::NoTunnel,
         Self::NoNatPort,
         Self::NatUnsupported,
         Self::NoFirstFragment,
@@ -41,6 +44,7 @@ impl DropReason {
         match number {
             141 => Some(Self::WriteFailed),
             158 => Some(Self::NoBackend),
+            160 => Some(Self::NoTunnel),
             167 => Some(Self::NoNatPort),
             168 => Some(Self::NatUnsupported),
             175 => Some(Self::NoFirstFragment),
@@ -55,6 +59,7 @@ impl DropReason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::WriteFailed => "error writing to packet",
+            Self::NoTunnel => "no tunnel/encapsulation endpoint",
             Self::NoNatPort => "no mapping for NAT masquerade",
             Self::NatUnsupported => "unsupported protocol for NAT masquerade",
             Self::NoFirstFragment => "first logical datagram fragment not found",

@@ -29,7 +29,7 @@ use crate::{filters, sys};
 pub struct LoadConfig {
     /// The object file that `cargo xtask bpf` makes.
     pub object: PathBuf,
-    /// Values of the constants. `event_sampling` and `socket_lb_host_only` are taken from the plan, and a
+    /// Values of the constants. `event_sampling`, `socket_lb_host_only`, `pod_lb` and `host_routing` are taken from the plan, and a
     /// `host_netns_cookie` of 0 is replaced by the calling thread's.
     pub constants: Constants,
 }
@@ -40,6 +40,8 @@ pub struct LoadConfig {
 pub struct Datapath {
     pins: Pins,
     attachment: DeviceAttachment,
+    /// Pods' packets are balanced at their devices.
+    pod_lb: bool,
     maps: PinnedMaps,
     instructions: Vec<(&'static str, u32)>,
 }
@@ -78,7 +80,8 @@ impl Datapath {
         instructions.sort_unstable();
 
         let maps = PinnedMaps::open(pins.root())?;
-        let datapath = Self { pins, attachment: plan.device_attachment, maps, instructions };
+        let attachment = plan.device_attachment;
+        let datapath = Self { pins, attachment, pod_lb: plan.pod_lb(), maps, instructions };
         datapath.refresh_devices()?;
         info!(pin_root = %plan.pin_root.display(), "datapath loaded");
         Ok(datapath)
@@ -102,7 +105,7 @@ impl Datapath {
         }
         let maps = PinnedMaps::open(pins.root())?;
         let attachment = plan.device_attachment;
-        Ok(Some(Self { pins, attachment, maps, instructions: Vec::new() }))
+        Ok(Some(Self { pins, attachment, pod_lb: plan.pod_lb(), maps, instructions: Vec::new() }))
     }
 
     /// Attaches the packet programs of its kind to a device, before other programs there; replaces those that are
@@ -112,7 +115,7 @@ impl Datapath {
     /// [`LoadError::NoDevice`], or what the kernel says.
     pub fn attach(&mut self, device: &Device) -> Result<(), LoadError> {
         let index = index_of(device)?;
-        let wanted = directions(device.kind).iter().map(|direction| DevicePin {
+        let wanted = directions(device.kind, self.pod_lb).iter().map(|direction| DevicePin {
             attachment: self.attachment_pin(),
             kind: device.kind,
             direction: *direction,
@@ -318,6 +321,8 @@ fn detach_pin(pins: &Pins, pin: DevicePin) -> Result<(), LoadError> {
 fn open_object(plan: &DatapathPlan, config: &LoadConfig, pins: &Pins) -> Result<Ebpf, LoadError> {
     let mut constants = config.constants;
     constants.event_sampling = plan.event_sampling;
+    constants.pod_lb = plan.pod_lb().into();
+    constants.host_routing = plan.host_routing.into();
     constants.socket_lb_host_only = plan.socket_hooks.as_ref().is_some_and(|hooks| hooks.host_only).into();
     if constants.host_netns_cookie == 0 {
         let open = |source| LoadError::Open { path: PathBuf::from(OWN_NETNS), source };

@@ -5,13 +5,15 @@ use std::fmt;
 /// What a device's packets start with, and who sends them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceKind {
-    /// An Ethernet header: physical, VXLAN, bridge.
+    /// An Ethernet header: physical, bridge.
     #[default]
     Ethernet,
     /// The IP header: TUN, IP tunnels.
     Ip,
     /// The host's side of a pod's veth: an Ethernet header, and what comes in is what the pod sends.
     Pod,
+    /// A VXLAN device whose packets say themselves which node they go to (`external`).
+    Tunnel,
 }
 
 /// A device of the calling thread's network namespace.
@@ -27,6 +29,11 @@ impl Device {
     /// A device whose packets start with an Ethernet header.
     pub fn ethernet(name: impl Into<String>) -> Self {
         Self { name: name.into(), kind: DeviceKind::Ethernet }
+    }
+
+    /// The VXLAN device towards other nodes.
+    pub fn tunnel(name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: DeviceKind::Tunnel }
     }
 
     /// The host's side of a pod's veth.

@@ -133,6 +133,7 @@ impl std::fmt::Display for DevicePin {
             DeviceKind::Ethernet => "l2",
             DeviceKind::Ip => "l3",
             DeviceKind::Pod => "pod",
+            DeviceKind::Tunnel => "tunnel",
         };
         // Nothing for ingress: so the names were when there was no other.
         let direction = match self.direction {
@@ -157,6 +158,9 @@ impl DevicePin {
             "l3" => (DeviceKind::Ip, Direction::Ingress),
             "l3out" => (DeviceKind::Ip, Direction::Egress),
             "pod" => (DeviceKind::Pod, Direction::Ingress),
+            "podout" => (DeviceKind::Pod, Direction::Egress),
+            "tunnel" => (DeviceKind::Tunnel, Direction::Ingress),
+            "tunnelout" => (DeviceKind::Tunnel, Direction::Egress),
             _ => return None,
         };
         let index = parts.next()?.parse().ok()?;

@@ -23,6 +23,8 @@ pub struct DatapathConfig {
     pub cgroup: Option<PathBuf>,
     /// One event in so many is reported; 0 is none.
     pub event_sampling: u32,
+    /// Packets for this node's pods go through the stack, as netfilter's rules of somebody else may ask.
+    pub legacy_host_routing: bool,
 }
 
 impl Default for DatapathConfig {
@@ -34,6 +36,7 @@ impl Default for DatapathConfig {
             socket_lb_host_only: false,
             cgroup: None,
             event_sampling: 0,
+            legacy_host_routing: false,
         }
     }
 }
@@ -92,8 +95,17 @@ pub struct DatapathPlan {
     pub socket_hooks: Option<SocketHooks>,
     /// One event in so many is reported; 0 is none.
     pub event_sampling: u32,
+    /// Packets for this node's pods are handed to them past the stack.
+    pub host_routing: bool,
     /// The decisions, in the order of the path.
     pub choices: Vec<Choice>,
+}
+
+impl DatapathPlan {
+    /// Whether pods' packets to Services are balanced at their devices: where their socket calls are not.
+    pub fn pod_lb(&self) -> bool {
+        self.socket_hooks.as_ref().is_none_or(|hooks| hooks.host_only)
+    }
 }
 
 impl fmt::Display for DatapathPlan {
@@ -141,6 +153,7 @@ pub fn plan(config: &DatapathConfig, features: &KernelFeatures) -> Result<Datapa
     planner.require("local connections", &features.sk_lookup, "use Linux 5.9 or later");
     planner.require("events", &features.ring_buffer, "use Linux 5.8 or later");
     let socket_hooks = planner.socket_hooks(config, features);
+    let host_routing = planner.host_routing(config, socket_hooks.as_ref());
 
     match (device_attachment, planner.errors) {
         (Some(device_attachment), errors) if errors.is_empty() => Ok(DatapathPlan {
@@ -148,6 +161,7 @@ pub fn plan(config: &DatapathConfig, features: &KernelFeatures) -> Result<Datapa
             device_attachment,
             socket_hooks,
             event_sampling: config.event_sampling,
+            host_routing,
             choices: planner.choices,
         }),
         (_, errors) => Err(errors),
@@ -239,13 +253,29 @@ impl Planner {
         Some(chosen)
     }
 
+    /// Where pods' packets are balanced, what they are sent has to pass their devices.
+    fn host_routing(&mut self, config: &DatapathConfig, hooks: Option<&SocketHooks>) -> bool {
+        let need = "pods' packets";
+        let has_pod_lb = hooks.is_none_or(|hooks| hooks.host_only);
+        match (config.legacy_host_routing, has_pod_lb) {
+            (true, _) => self.choose(need, "through the stack", "legacyHostRouting is true"),
+            (false, true) => {
+                self.choose(need, "through the stack", "pods' packets to Services are balanced there")
+            }
+            (false, false) => {
+                self.choose(need, "past the stack", "to pods of this node; Linux 5.10 or later")
+            }
+        }
+        !config.legacy_host_routing && !has_pod_lb
+    }
+
     fn socket_hooks(&mut self, config: &DatapathConfig, features: &KernelFeatures) -> Option<SocketHooks> {
         let need = "socket load balancing";
         if !config.socket_lb {
             self.choose(
                 need,
                 "off",
-                "socketLb is false; services that the proxy does not own are not balanced",
+                "socketLb is false; pods' packets are balanced at their devices, the node's own not at all",
             );
             return None;
         }

@@ -6,8 +6,16 @@ pub(crate) const SK_LOOKUP: &str = "mr_sk_lookup";
 pub(crate) const TC_EMPTY: &str = "mr_tc_empty";
 
 /// Programs at a device's ingress and egress.
-pub(crate) const TC: &[&str] =
-    &["mr_tc_ingress", "mr_tc_ingress_l3", "mr_tc_pod", "mr_tc_egress", "mr_tc_egress_l3"];
+pub(crate) const TC: &[&str] = &[
+    "mr_tc_ingress",
+    "mr_tc_ingress_l3",
+    "mr_tc_pod",
+    "mr_tc_to_pod",
+    "mr_tc_egress",
+    "mr_tc_egress_l3",
+    "mr_tc_untunnel",
+    "mr_tc_tunnel",
+];
 
 /// Programs at the socket calls of a cgroup.
 pub(crate) const SOCK_ADDR: &[&str] = &[
@@ -30,11 +38,14 @@ pub(crate) enum Direction {
     Egress,
 }
 
-/// Where programs go on a device of a kind. What pods are sent meets none: it was seen where it came in.
-pub(crate) const fn directions(kind: DeviceKind) -> &'static [Direction] {
+/// Where programs go on a device of a kind. What pods are sent was seen where it came in, and meets one only where
+/// their packets are balanced.
+pub(crate) const fn directions(kind: DeviceKind, pod_lb: bool) -> &'static [Direction] {
     match kind {
-        DeviceKind::Ethernet | DeviceKind::Ip => &[Direction::Ingress, Direction::Egress],
-        DeviceKind::Pod => &[Direction::Ingress],
+        DeviceKind::Pod if !pod_lb => &[Direction::Ingress],
+        DeviceKind::Ethernet | DeviceKind::Ip | DeviceKind::Pod | DeviceKind::Tunnel => {
+            &[Direction::Ingress, Direction::Egress]
+        }
     }
 }
 
@@ -45,6 +56,9 @@ pub(crate) const fn for_device(kind: DeviceKind, direction: Direction) -> &'stat
         (DeviceKind::Ethernet, Direction::Egress) => "mr_tc_egress",
         (DeviceKind::Ip, Direction::Ingress) => "mr_tc_ingress_l3",
         (DeviceKind::Ip, Direction::Egress) => "mr_tc_egress_l3",
-        (DeviceKind::Pod, _) => "mr_tc_pod",
+        (DeviceKind::Pod, Direction::Ingress) => "mr_tc_pod",
+        (DeviceKind::Pod, Direction::Egress) => "mr_tc_to_pod",
+        (DeviceKind::Tunnel, Direction::Ingress) => "mr_tc_untunnel",
+        (DeviceKind::Tunnel, Direction::Egress) => "mr_tc_tunnel",
     }
 }

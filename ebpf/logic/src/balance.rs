@@ -1,6 +1,8 @@
 //! Which backend a socket call to a service gets.
 
-use mesh_ebpf_abi::{Addr, Be16, Counter, Family, Protocol, ServiceFlags, ServiceKey, SlotKey};
+use mesh_ebpf_abi::{
+    Addr, BackendValue, Be16, Counter, Family, Protocol, ServiceFlags, ServiceKey, ServiceValue, SlotKey,
+};
 
 use crate::flow::pick;
 use crate::maps::DatapathMaps;
@@ -28,17 +30,30 @@ pub enum Balance {
 /// Decides for a call to an address.
 ///
 /// `family` is the socket's: an IPv6 socket may get an IPv4 backend (as v4-mapped), not the other way
-/// round. `hash` picks the slot: random for connections, the socket's own for datagrams. Three lookups.
+/// round. `hash` picks the slot: random for connections, the socket's own for datagrams. `is_of_host` tells whether the
+/// socket is in the node's network namespace, where loopback addresses are the node's. Three lookups; two for an
+/// address of the node where nothing is offered.
 #[inline(always)]
 pub fn balance<M: DatapathMaps>(
     (address, port, protocol): (Addr, Be16, Protocol),
     family: Family,
     hash: u32,
     maps: &M,
+    is_of_host: impl FnOnce() -> bool,
 ) -> Balance {
-    let key = ServiceKey::new(address, port, protocol);
-    let Some(service) = maps.service(&key) else {
+    let is_loopback = address.is_loopback();
+    if is_loopback && !is_of_host() {
         return Balance::Pass;
+    }
+    let mut key = ServiceKey::new(address, port, protocol);
+    let service = match maps.service(&key) {
+        Some(service) => service,
+        None if is_loopback || maps.is_node_address(&address) => {
+            key.address = address.family().any();
+            let Some(service) = maps.service(&key) else { return Balance::Pass };
+            service
+        }
+        None => return Balance::Pass,
     };
     if service.flags.contains(ServiceFlags::L7_REDIRECT) {
         return Balance::LeaveToProxy;
@@ -46,17 +61,25 @@ pub fn balance<M: DatapathMaps>(
     if service.backends == 0 {
         return Balance::Refuse(Counter::SocketLbNoBackend);
     }
-    let slot = SlotKey { service: service.service, slot: pick(hash, u32::from(service.backends)) };
-    let Some(backend) = maps.slot(&slot) else {
-        return Balance::Refuse(Counter::SocketLbMissingBackend);
-    };
-    let Some(backend) = maps.backend(backend) else {
+    let Some((_, backend)) = select(&service, hash, maps) else {
         return Balance::Refuse(Counter::SocketLbMissingBackend);
     };
     if matches!(family, Family::V4) && backend.address.as_v4().is_none() {
         return Balance::Refuse(Counter::SocketLbMissingBackend);
     }
     Balance::To { service: service.service, address: backend.address, port: backend.port }
+}
+
+/// The backend that a hash picks, with its identifier; none where there is none, or a slot is empty.
+#[inline(always)]
+pub(crate) fn select<M: DatapathMaps>(
+    service: &ServiceValue,
+    hash: u32,
+    maps: &M,
+) -> Option<(u32, BackendValue)> {
+    let slot = SlotKey { service: service.service, slot: pick(hash, u32::from(service.backends)) };
+    let id = maps.slot(&slot)?;
+    Some((id, maps.backend(id)?))
 }
 
 #[cfg(test)]

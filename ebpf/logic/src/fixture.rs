@@ -3,7 +3,7 @@
 extern crate std;
 
 use core::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_ebpf_abi::{Addr, BackendValue, DirectFlowKey, DirectFlowValue, ServiceKey, ServiceValue, SlotKey};
 
@@ -15,6 +15,7 @@ pub(crate) struct TestMaps {
     pub(crate) slots: BTreeMap<SlotKey, u32>,
     pub(crate) backends: BTreeMap<u32, BackendValue>,
     pub(crate) threads: u32,
+    pub(crate) own: BTreeSet<Addr>,
 }
 
 impl DatapathMaps for TestMaps {
@@ -30,8 +31,8 @@ impl DatapathMaps for TestMaps {
         self.backends.get(&backend).copied()
     }
 
-    fn is_node_address(&self, _: &Addr) -> bool {
-        false
+    fn is_node_address(&self, address: &Addr) -> bool {
+        self.own.contains(address)
     }
 
     fn proxy_threads(&self) -> u32 {

@@ -16,6 +16,14 @@ pub struct FourTuple {
 }
 
 impl FourTuple {
+    /// Of which nothing is known.
+    pub const UNKNOWN: Self = Self {
+        source: Addr::v6([0; 4]),
+        destination: Addr::v6([0; 4]),
+        source_port: Be16::new(0),
+        destination_port: Be16::new(0),
+    };
+
     /// The same connection, as packets of the other direction name it.
     #[inline(always)]
     #[must_use]

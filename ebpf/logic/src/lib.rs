@@ -3,7 +3,7 @@
 //! In: a packet's bytes ([`PacketBytes`]) or a socket call's address, and the maps ([`DatapathMaps`]), both
 //! behind traits, so that the same code runs in the kernel, in unit tests and under a fuzzer. Out: a verdict
 //! that the program's shell carries out and counts. Start with [`parse`], then [`redirect`] (packets, socket
-//! lookup), [`nat`] (pods' packets to the outside), [`direct_flow`] (source ports that the proxy borrows) and [`balance`] (socket hooks).
+//! lookup), [`nat`] (pods' packets to the outside), [`frontend`] (packets to Services), [`direct_flow`] (source ports that the proxy borrows) and [`balance`] (socket hooks).
 //!
 //! Nothing here can panic, allocates, or loops without a constant bound: the verifier would refuse it.
 //! Functions are inlined into the programs, because a BPF function takes no structure by value.
@@ -14,6 +14,7 @@ pub mod direct_flow;
 #[cfg(test)]
 mod fixture;
 pub mod flow;
+pub mod frontend;
 pub mod maps;
 pub mod nat;
 pub mod parse;
@@ -26,7 +27,7 @@ pub use direct_flow::{BorrowedPorts, Departure};
 pub use flow::{FourTuple, flow_hash, pick};
 pub use maps::{DatapathMaps, DirectFlows};
 pub use nat::{Nat, NatMaps, NatPorts, NatWork, Translation};
-pub use parse::{LinkLayer, NotTcp, PacketBytes, TcpFlags, TcpPacket, parse_tcp};
+pub use parse::{LinkLayer, NotTcp, PacketBytes, TcpFlags, TcpPacket, parse_destination, parse_tcp};
 pub use redirect::{Redirect, holds_ends, new_connection, takes_packets};
-pub use rewrite::{Covered, End, PacketEdit, rewrite};
+pub use rewrite::{Covered, End, PacketEdit, one_hop, rewrite};
 pub use transport::{Payload, Transport, parse_quoted, parse_transport};

@@ -7,19 +7,23 @@
 //! port that is tried follows from the connection's ends: a connection that was forgotten gets the same one again.
 //!
 //! What outside opens towards a pod by its own address is noted ([`coming`]), so that the pod's answers keep it.
+//!
+//! The connections of frontends ([`crate::frontend`]) have two entries of the same kinds: the client's packets come to
+//! the frontend and go on to the backend, and what the backend answers leaves with the frontend's address.
 
 use mesh_ebpf_abi::{
-    Addr, Be16, DropReason, Family, FragmentKey, FragmentValue, NatKey, NatValue, net_flags,
+    Addr, Be16, DropReason, Family, FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue,
+    device_flags, net_flags,
 };
 
 use crate::flow::{FourTuple, flow_hash, number_hash, pick};
+use crate::frontend::{self, Clients};
+use crate::maps::DatapathMaps;
 use crate::parse::TcpFlags;
 use crate::transport::{Payload, Transport, protocol};
 
 /// The masquerading maps, and the clock their values go by. One map operation a call.
 pub trait NatMaps {
-    /// The node's address of a family on a device; none where pods' packets leave as they are.
-    fn masquerade(&self, device: u32, family: Family) -> Option<Addr>;
     /// What the longest range that holds an address is; 0 for none.
     fn net_flags(&self, address: &Addr) -> u32;
     /// An entry.
@@ -32,6 +36,11 @@ pub trait NatMaps {
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
     /// Notes them.
     fn set_fragment(&self, key: &FragmentKey, value: FragmentValue);
+    /// The same number. What the verifier knew of it, it has forgotten: paths that differ in nothing else are one from
+    /// there on, and are looked at once.
+    fn forget(&self, number: u32) -> u32 {
+        number
+    }
     /// Units of 2^30 ns, about a second, of a clock that never goes back.
     fn now(&self) -> u32;
 }
@@ -63,6 +72,8 @@ pub struct Translation {
     pub address: Addr,
     /// Port, or the identifier of an echo.
     pub port: Be16,
+    /// A frontend's packet: to its backend, or from it.
+    pub by_frontend: bool,
 }
 
 /// A packet and the keys of its entries. In a place of its own, because a BPF program's stack has 512 bytes.
@@ -74,8 +85,8 @@ pub struct NatWork {
     pub quoted: Transport,
     /// Whether it quotes one.
     pub is_quoting: bool,
-    leaving: NatKey,
-    coming: NatKey,
+    pub(crate) leaving: NatKey,
+    pub(crate) coming: NatKey,
 }
 
 impl NatWork {
@@ -99,16 +110,19 @@ const NO_KEY: NatKey = NatKey {
     padding: [0; 2],
 };
 
-/// Ports that are tried for a new connection before it is given up; its next packet tries others. Each costs the
-/// verifier some sixteen thousand instructions.
+/// Ports that are tried until one is free of other connections.
 const TRIES: u32 = 8;
 
+/// How often such a port is looked for before a new connection is given up, should a socket of the node have it; its
+/// next packet tries others. Each costs the verifier as much as the rest of the program.
+const ROUNDS: u32 = 2;
+
 /// An entry is written anew at most once in so many units, when nothing but time has changed.
-const REFRESH: u32 = 8;
+pub(crate) const REFRESH: u32 = 8;
 
 /// Units that an entry keeps its port after it was last heard of.
 #[inline(always)]
-const fn lifetime(state: u8, protocol: u8) -> u32 {
+pub(crate) const fn lifetime(state: u8, protocol: u8) -> u32 {
     match (state, protocol) {
         (NatValue::CLOSING, _) => 64,
         (NatValue::OPEN, protocol::TCP) => 21600,
@@ -117,40 +131,45 @@ const fn lifetime(state: u8, protocol: u8) -> u32 {
     }
 }
 
-/// A packet that leaves by a device. `is_of_node` tells whether a socket of the node would get the packets of an entry;
-/// it is asked for new connections alone.
+/// A packet that leaves by a device. `is_sent_on` says that a frontend sent it on; `is_of_node` tells whether a socket of
+/// the node would get the packets of an entry, and is asked for new connections alone.
 ///
-/// Four lookups for the packets of a known connection, and two writes every [`REFRESH`] units.
+/// One lookup for the packets of a known connection, two for others that stay as they are; two writes every [`REFRESH`]
+/// units.
 #[inline(always)]
-pub fn leaving<M: NatMaps>(
+pub fn leaving<M: NatMaps + DatapathMaps>(
     work: &mut NatWork,
-    device: u32,
+    device: &MasqueradeValue,
+    is_sent_on: bool,
     ports: NatPorts,
     maps: &M,
     is_of_node: impl Fn(&NatKey) -> bool,
 ) -> Nat {
-    let Some(address) = maps.masquerade(device, work.packet.family) else { return Nat::Pass };
-    if maps.net_flags(&work.packet.tuple.source) & net_flags::POD == 0
-        || maps.net_flags(&work.packet.tuple.destination) & (net_flags::POD | net_flags::NATIVE) != 0
-    {
-        return Nat::Pass;
-    }
+    let Some(address) = own_address(device, work.packet.family) else { return Nat::Pass };
     match work.packet.payload {
         Payload::Ports | Payload::Echo | Payload::Fragment => {}
         // About a packet that came for the pod: its ends are those of an answer.
         Payload::Error(_) if work.is_quoting => {
             set_leaving(&mut work.leaving, &work.quoted.tuple.reversed(), work.quoted.protocol);
             return match maps.entry(&work.leaving) {
+                Some(value) if value.address == work.leaving.local => Nat::Pass,
                 Some(value) => Nat::Translate(translation(&value)),
-                None => Nat::Drop(DropReason::NatUnsupported),
+                None if is_to_leave(work, device, is_sent_on, maps) => Nat::Drop(DropReason::NatUnsupported),
+                None => Nat::Pass,
             };
         }
         // Whoever asked a pod by its own address is answered by it.
         Payload::EchoReply => return Nat::Pass,
-        Payload::Error(_) | Payload::Other => return Nat::Drop(DropReason::NatUnsupported),
+        Payload::Error(_) | Payload::Other if is_to_leave(work, device, is_sent_on, maps) => {
+            return Nat::Drop(DropReason::NatUnsupported);
+        }
+        Payload::Error(_) | Payload::Other => return Nat::Pass,
     }
     if !fill_ports(&mut work.packet, maps) {
-        return Nat::Drop(DropReason::NoFirstFragment);
+        return match is_to_leave(work, device, is_sent_on, maps) {
+            true => Nat::Drop(DropReason::NoFirstFragment),
+            false => Nat::Pass,
+        };
     }
     set_leaving(&mut work.leaving, &work.packet.tuple, work.packet.protocol);
     let now = maps.now();
@@ -159,20 +178,49 @@ pub fn leaving<M: NatMaps>(
             // Opened from outside: the pod answers.
             return Nat::Pass;
         }
+        if value.backend != NatValue::NO_BACKEND {
+            return frontend::answer(work, &value, now, maps);
+        }
         if !is_news(&value, work.packet.flags, now) || keep(work, value, now, maps) {
             return Nat::Translate(translation(&value));
         }
     }
-    choose(work, address, ports, now, maps, is_of_node)
+    match is_to_leave(work, device, is_sent_on, maps) {
+        true => choose(work, address, ports, now, maps, is_of_node),
+        false => Nat::Pass,
+    }
+}
+
+/// Whether a packet may leave with the node's address alone: a pod's towards the outside, and what a frontend sends to
+/// a backend elsewhere, whose answers have to come by this node again.
+#[inline(always)]
+fn is_to_leave<M: NatMaps>(work: &NatWork, device: &MasqueradeValue, is_sent_on: bool, maps: &M) -> bool {
+    let of_pods = match work.packet.family {
+        Family::V4 => device_flags::PODS_V4,
+        Family::V6 => device_flags::PODS_V6,
+    };
+    is_sent_on
+        || device.flags & of_pods != 0
+            && maps.net_flags(&work.packet.tuple.source) & net_flags::POD != 0
+            && maps.net_flags(&work.packet.tuple.destination) & (net_flags::POD | net_flags::NATIVE) == 0
 }
 
 /// A packet that comes by a device.
 ///
-/// One lookup for packets to the node's ports outside of the range, two for answers.
+/// On a device with frontends three lookups for what is none of theirs and no answer, else at most one; two for
+/// answers, three for packets that a frontend sends on.
 #[inline(always)]
-pub fn coming<M: NatMaps>(work: &mut NatWork, device: u32, ports: NatPorts, maps: &M) -> Nat {
-    let Some(address) = maps.masquerade(device, work.packet.family) else { return Nat::Pass };
-    if work.packet.tuple.destination != address {
+pub fn coming<M: NatMaps + DatapathMaps>(
+    work: &mut NatWork,
+    device: &MasqueradeValue,
+    ports: NatPorts,
+    maps: &M,
+) -> Nat {
+    let Some(address) = own_address(device, work.packet.family) else { return Nat::Pass };
+    let has_frontends = device.flags & device_flags::FRONTENDS != 0;
+    let destination = work.packet.tuple.destination;
+    let is_own = destination == address || maps.is_node_address(&destination);
+    if !is_own && !has_frontends {
         note(work, maps);
         return Nat::Pass;
     }
@@ -189,10 +237,32 @@ pub fn coming<M: NatMaps>(work: &mut NatWork, device: u32, ports: NatPorts, maps
         _ => return Nat::Pass,
     }
     let port = u32::from(work.coming.local_port.get());
-    if port < ports.low || ports.high < port {
-        return Nat::Pass;
+    if is_own
+        && ports.low <= port
+        && port <= ports.high
+        && let Some(value) = maps.entry(&work.coming)
+        && value.backend == NatValue::NO_BACKEND
+    {
+        return answered(work, value, maps);
     }
-    let Some(value) = maps.entry(&work.coming) else { return Nat::Pass };
+    let verdict = match has_frontends {
+        true => frontend::arriving(work, Clients::Outside, is_own, maps),
+        false => None,
+    };
+    match verdict {
+        Some(verdict) => verdict,
+        None => {
+            if !is_own {
+                note(work, maps);
+            }
+            Nat::Pass
+        }
+    }
+}
+
+/// An answer to what left with the node's address.
+#[inline(always)]
+fn answered<M: NatMaps>(work: &NatWork, value: NatValue, maps: &M) -> Nat {
     let now = maps.now();
     let state = match value.state {
         _ if work.packet.flags.0 & (TcpFlags::FIN | TcpFlags::RST) != 0 => NatValue::CLOSING,
@@ -205,9 +275,19 @@ pub fn coming<M: NatMaps>(work: &mut NatWork, device: u32, ports: NatPorts, maps
     Nat::Translate(translation(&value))
 }
 
+/// The node's address of a family on a device; none where packets of that family stay as they are.
+#[inline(always)]
+fn own_address(device: &MasqueradeValue, family: Family) -> Option<Addr> {
+    let address = match family {
+        Family::V4 => device.v4,
+        Family::V6 => device.v6,
+    };
+    (address != MasqueradeValue::UNSET).then_some(address)
+}
+
 /// Gives a fragment the ports of its first one, and notes those of a first. False: they are not known.
 #[inline(always)]
-fn fill_ports<M: NatMaps>(packet: &mut Transport, maps: &M) -> bool {
+pub(crate) fn fill_ports<M: NatMaps>(packet: &mut Transport, maps: &M) -> bool {
     let Some(identification) = packet.fragment else { return true };
     let key = FragmentKey {
         source: packet.tuple.source,
@@ -272,39 +352,55 @@ fn choose<M: NatMaps>(
     is_of_node: impl Fn(&NatKey) -> bool,
 ) -> Nat {
     let mut hash = flow_hash(&work.packet.tuple);
-    let count = ports.high.wrapping_sub(ports.low).wrapping_add(1);
     set_answer(work, address);
-    let mut tried = 0;
-    while tried < TRIES {
-        let port = Be16::new((ports.low + pick(hash, count)) as u16);
-        // Another way for each moment, so that what failed now may succeed in a second.
-        hash = number_hash((u64::from(hash) << 32 | u64::from(now)).wrapping_add(u64::from(tried)));
-        tried += 1;
-        work.coming.local_port = port;
-        let is_taken = match maps.entry(&work.coming) {
-            Some(owner) => {
-                let silent = now.wrapping_sub(owner.seen);
-                if !is_owner(&owner, &work.packet) && silent < lifetime(owner.state, work.packet.protocol) {
-                    continue;
-                }
-                true
-            }
-            None => false,
-        };
-        if is_of_node(&work.coming) {
+    let mut round = 0;
+    while round < ROUNDS {
+        round += 1;
+        let owner = maps.forget(find_free(work, &mut hash, ports, now, maps));
+        if owner == TAKEN {
+            break;
+        }
+        if maps.forget(u32::from(is_of_node(&work.coming))) != 0 {
             continue;
         }
         let own = entry(work.packet.tuple.source, work.packet.tuple.source_port, NatValue::OPENING, now);
-        if is_taken {
+        if owner == PAST {
             maps.set_entry(&work.coming, own);
         } else if !maps.add_entry(&work.coming, own) {
             // Another processor has taken it meanwhile.
             continue;
         }
+        let port = work.coming.local_port;
         maps.set_entry(&work.leaving, entry(address, port, NatValue::OPENING, now));
-        return Nat::Translate(Translation { address, port });
+        return Nat::Translate(Translation { address, port, by_frontend: false });
     }
     Nat::Drop(DropReason::NoNatPort)
+}
+
+/// Nobody has the port.
+const FREE: u32 = 0;
+/// This connection itself has it, or one that is over.
+const PAST: u32 = 1;
+/// All ports that were tried are taken.
+const TAKEN: u32 = 2;
+
+/// Looks for a port that no other connection has, from a hash on, which moves on; the key of answers gets it.
+#[inline(always)]
+fn find_free<M: NatMaps>(work: &mut NatWork, hash: &mut u32, ports: NatPorts, now: u32, maps: &M) -> u32 {
+    let count = ports.high.wrapping_sub(ports.low).wrapping_add(1);
+    let mut tried = 0;
+    while tried < TRIES {
+        work.coming.local_port = Be16::new((ports.low + pick(*hash, count)) as u16);
+        // Another way for each moment, so that what failed now may succeed in a second.
+        *hash = number_hash((u64::from(*hash) << 32 | u64::from(now)).wrapping_add(u64::from(tried)));
+        tried += 1;
+        let Some(owner) = maps.entry(&work.coming) else { return FREE };
+        let silent = now.wrapping_sub(owner.seen);
+        if is_owner(&owner, &work.packet) || silent >= lifetime(owner.state, work.packet.protocol) {
+            return PAST;
+        }
+    }
+    TAKEN
 }
 
 /// Notes what outside opens towards a pod by its own address: the pod's answers keep theirs.
@@ -333,18 +429,19 @@ fn is_owner(owner: &NatValue, packet: &Transport) -> bool {
 }
 
 #[inline(always)]
-const fn translation(value: &NatValue) -> Translation {
-    Translation { address: value.address, port: value.port }
+pub(crate) const fn translation(value: &NatValue) -> Translation {
+    let by_frontend = value.backend != NatValue::NO_BACKEND;
+    Translation { address: value.address, port: value.port, by_frontend }
 }
 
 #[inline(always)]
 const fn entry(address: Addr, port: Be16, state: u8, seen: u32) -> NatValue {
-    NatValue { address, port, state, padding: 0, seen }
+    NatValue { address, port, state, padding: 0, seen, backend: NatValue::NO_BACKEND }
 }
 
 /// The entry of packets that leave; a tuple as the pod's packets have it.
 #[inline(always)]
-fn set_leaving(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
+pub(crate) fn set_leaving(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
     key.remote = tuple.destination;
     key.local = tuple.source;
     key.remote_port = tuple.destination_port;
@@ -355,7 +452,7 @@ fn set_leaving(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
 
 /// The entry of packets that come; a tuple as they have it.
 #[inline(always)]
-fn set_coming(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
+pub(crate) fn set_coming(key: &mut NatKey, tuple: &FourTuple, protocol: u8) {
     key.remote = tuple.source;
     key.local = tuple.destination;
     key.remote_port = tuple.source_port;

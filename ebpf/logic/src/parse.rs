@@ -109,6 +109,16 @@ pub fn parse_tcp<P: PacketBytes + ?Sized>(packet: &P, link: LinkLayer) -> Result
     }
 }
 
+/// Whom a packet with an Ethernet header is for; none if it is not IP, or too short.
+#[inline(always)]
+pub fn parse_destination<P: PacketBytes + ?Sized>(packet: &P) -> Option<Addr> {
+    match packet.load::<2>(12)? {
+        ETHERTYPE_IPV4 => Some(Addr::v4(u32::from_ne_bytes(packet.load::<4>(ETHERNET_HEADER + 16)?))),
+        ETHERTYPE_IPV6 => Some(address_v6(packet.load::<16>(ETHERNET_HEADER + 24)?)),
+        _ => None,
+    }
+}
+
 #[inline(always)]
 fn parse_ipv4<P: PacketBytes + ?Sized>(packet: &P, start: u32) -> Result<TcpPacket, NotTcp> {
     #[rustfmt::skip]

@@ -14,6 +14,8 @@ pub trait PacketEdit: PacketBytes {
     fn store<const N: usize>(&self, offset: u32, bytes: [u8; N]) -> bool;
     /// Adjusts an IPv4 header's checksum for a word of it.
     fn adjust_header(&self, offset: u32, from: u32, to: u32) -> bool;
+    /// The same for half a word.
+    fn adjust_header_word(&self, offset: u32, from: u32, to: u32) -> bool;
     /// Adjusts the checksum of what follows the IP header by a difference ([`difference`]).
     fn adjust(&self, offset: u32, difference: u32, covered: Covered) -> bool;
 }
@@ -77,6 +79,28 @@ pub fn rewrite<P: PacketEdit>(packet: &P, work: &NatWork, end: End, to: &Transla
             done(packet.adjust(sum?, changed, covered))
         }
         _ => Some(()),
+    }
+}
+
+/// Takes a hop from a packet with an Ethernet header (RFC 791, RFC 8200). None: it has none left, or is not IP.
+#[inline(always)]
+pub fn one_hop<P: PacketEdit>(packet: &P) -> Option<()> {
+    const NETWORK: u32 = 14;
+    match packet.load::<1>(NETWORK)?[0] >> 4 {
+        4 => {
+            // With the protocol, as the checksum is of words.
+            let [hops, protocol] = packet.load::<2>(NETWORK + 8)?;
+            let fewer = if hops > 1 { hops - 1 } else { return None };
+            let word = |hops| u32::from(u16::from_ne_bytes([hops, protocol]));
+            done(packet.store(NETWORK + 8, [fewer]))?;
+            done(packet.adjust_header_word(NETWORK + 10, word(hops), word(fewer)))
+        }
+        6 => {
+            let [hops] = packet.load::<1>(NETWORK + 7)?;
+            let fewer = if hops > 1 { hops - 1 } else { return None };
+            done(packet.store(NETWORK + 7, [fewer]))
+        }
+        _ => None,
     }
 }
 

@@ -63,12 +63,7 @@ impl Transport {
     pub const EMPTY: Self = Self {
         family: Family::V4,
         protocol: 0,
-        tuple: FourTuple {
-            source: Addr::v6([0; 4]),
-            destination: Addr::v6([0; 4]),
-            source_port: Be16::new(0),
-            destination_port: Be16::new(0),
-        },
+        tuple: FourTuple::UNKNOWN,
         flags: TcpFlags(0),
         network: 0,
         offset: 0,

@@ -9,9 +9,9 @@ use mesh_ebpf_abi::events::{Event, EventError, decode};
 use mesh_ebpf_abi::lb::listener_index;
 use mesh_ebpf_abi::maps::MAX_PROXY_THREADS;
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, Family, FragmentKey, FragmentValue,
-    MasqueradeValue, NatKey, NatValue, NetKey, ProxyConfig, ReverseKey, ReverseValue, ServiceKey,
-    ServiceValue, SlotKey,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, EndpointValue, Family, FragmentKey,
+    FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, ProxyConfig, ReverseKey, ReverseValue,
+    ServiceKey, ServiceValue, SlotKey,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -39,6 +39,8 @@ pub struct PinnedMaps {
     node_addresses: HashTable<Addr, u32>,
     masquerade: HashTable<u32, MasqueradeValue>,
     nets: HashTable<NetKey, u32>,
+    endpoints: HashTable<Addr, EndpointValue>,
+    tunnels: HashTable<NetKey, Addr>,
     nat: HashTable<NatKey, NatValue>,
     fragments: HashTable<FragmentKey, FragmentValue>,
     /// Index to descriptor when written, to socket cookie when read.
@@ -67,6 +69,8 @@ impl PinnedMaps {
             node_addresses: HashTable::open(pin_root, names::NODE_ADDRS)?,
             masquerade: HashTable::open(pin_root, names::MASQUERADE)?,
             nets: HashTable::open(pin_root, names::NETS)?,
+            endpoints: HashTable::open(pin_root, names::ENDPOINTS)?,
+            tunnels: HashTable::open(pin_root, names::TUNNELS)?,
             nat: HashTable::open(pin_root, names::NAT)?,
             fragments: HashTable::open(pin_root, names::FRAGMENTS)?,
             listeners: HashTable::open(pin_root, names::LISTENERS)?,
@@ -148,7 +152,17 @@ impl PinnedMaps {
         &mut self.nets
     }
 
-    /// Masqueraded connections; written by the programs.
+    /// This node's pods by their addresses.
+    pub fn endpoints(&mut self) -> &mut dyn MapTable<Addr, EndpointValue> {
+        &mut self.endpoints
+    }
+
+    /// Ranges of other nodes' pods, with the address of their node.
+    pub fn tunnels(&mut self) -> &mut dyn MapTable<NetKey, Addr> {
+        &mut self.tunnels
+    }
+
+    /// Masqueraded connections and those of frontends; written by the programs.
     pub fn nat(&mut self) -> &mut dyn MapTable<NatKey, NatValue> {
         &mut self.nat
     }

@@ -1,12 +1,14 @@
 //! The programs that run in the kernel: shells around `mesh-ebpf-logic`.
 //!
-//! In: packets at a device's ingress ([`tc`]) and egress ([`nat`]), lookups of listeners ([`sk_lookup`]), socket calls
+//! In: packets at a device's ingress ([`tc`]) and egress ([`nat`]), to and from
+//! other nodes ([`tunnel`]), past the stack ([`deliver`]), lookups of listeners ([`sk_lookup`]), socket calls
 //! ([`sock_addr`]). Out: verdicts, packets assigned to the proxy's sockets, rewritten addresses, counts and
 //! events. Each program reads its context, asks the logic, carries the verdict out and counts it, once.
 #![no_std]
 #![no_main]
 
 mod constants;
+mod deliver;
 mod events;
 mod maps;
 mod nat;
@@ -14,6 +16,7 @@ mod sk_lookup;
 mod sock_addr;
 mod sockets;
 mod tc;
+mod tunnel;
 
 /// Several helpers (socket lookup and assignment among them) are for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -10,7 +10,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use mesh_ebpf_abi::{
-    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, Family, FragmentKey, FragmentValue,
+    Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, EndpointValue, FragmentKey, FragmentValue,
     MasqueradeValue, NatKey, NatValue, Scratch, ServiceKey, ServiceValue, SlotKey,
 };
 use mesh_ebpf_logic::{BorrowedPorts, DatapathMaps, DirectFlows, NatMaps, NatPorts, NatWork};
@@ -161,17 +161,6 @@ impl DirectFlows for KernelMaps {
 
 impl NatMaps for KernelMaps {
     #[inline(always)]
-    fn masquerade(&self, device: u32, family: Family) -> Option<Addr> {
-        // SAFETY: as in `service`.
-        let device = unsafe { MASQUERADE.get(&device) }?;
-        let address = match family {
-            Family::V4 => device.v4,
-            Family::V6 => device.v6,
-        };
-        (address != MasqueradeValue::UNSET).then_some(address)
-    }
-
-    #[inline(always)]
     fn net_flags(&self, address: &Addr) -> u32 {
         NETS.get(&Key::new(128, *address)).copied().unwrap_or(0)
     }
@@ -205,16 +194,48 @@ impl NatMaps for KernelMaps {
     }
 
     #[inline(always)]
+    fn forget(&self, number: u32) -> u32 {
+        let Some(place) = SCRATCH.get_ptr_mut(0) else { return number };
+        // SAFETY: the map gave a valid pointer, whose last word is behind the room of `nat_work`. Volatile, as the
+        // detour by memory is the point.
+        unsafe {
+            let last: *mut u32 = place.cast::<Scratch>().add(1).cast::<u32>().sub(1);
+            last.write_volatile(number);
+            last.read_volatile()
+        }
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: the helper has no preconditions.
         (unsafe { bpf_ktime_get_ns() } >> 30) as u32
     }
 }
 
+/// A device's addresses, if anything of it is translated.
+#[inline(always)]
+pub(crate) fn masquerade_of(device: u32) -> Option<&'static MasqueradeValue> {
+    // SAFETY: a torn read could mix the addresses of two moments for one packet.
+    unsafe { MASQUERADE.get(&device) }
+}
+
+/// A pod of this node.
+#[inline(always)]
+pub(crate) fn endpoint(address: &Addr) -> Option<&'static EndpointValue> {
+    // SAFETY: entries are replaced as a whole; a torn read could mix two pods of one address for one packet.
+    unsafe { ENDPOINTS.get(address) }
+}
+
+/// The node that a tunnel to an address ends at.
+#[inline(always)]
+pub(crate) fn tunnel_to(address: &Addr) -> Option<&'static Addr> {
+    TUNNELS.get(&Key::new(128, *address))
+}
+
 /// This processor's place to work on a packet's translation, emptied.
 #[inline(always)]
 pub(crate) fn nat_work() -> Option<&'static mut NatWork> {
-    const _: () = assert!(size_of::<NatWork>() <= size_of::<Scratch>() && align_of::<NatWork>() <= 8);
+    const _: () = assert!(size_of::<NatWork>() <= size_of::<Scratch>() - 8 && align_of::<NatWork>() <= 8);
     let place = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: the map gave a valid pointer to enough bytes, aligned as map values are. They are this processor's own,
     // and packet programs, which run with soft interrupts off, do not interrupt each other.

@@ -1,4 +1,5 @@
-//! Masquerading at devices to the outside: what pods send leaves with the node's address, and answers come back.
+//! Address translation at devices: what pods send outside leaves with the node's address, what clients send to
+//! frontends goes to a backend, and the answers of both find back.
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::generated::{
@@ -9,12 +10,13 @@ use aya_ebpf::programs::TcContext;
 use mesh_ebpf_abi::{Counter, DropReason, Family, NatKey};
 use mesh_ebpf_logic::transport::protocol;
 use mesh_ebpf_logic::{
-    Covered, End, FourTuple, LinkLayer, Nat, NatWork, PacketEdit, Payload, nat, parse_quoted,
+    Covered, End, FourTuple, LinkLayer, Nat, NatWork, PacketEdit, Payload, frontend, nat, parse_quoted,
     parse_transport, rewrite,
 };
 
+use crate::constants::{frontend_mark, proxy_mark_mask};
 use crate::events::emit;
-use crate::maps::{KernelMaps, count, masquerade_ports, nat_work};
+use crate::maps::{KernelMaps, count, masquerade_of, masquerade_ports, nat_work};
 use crate::sockets::{look_up_tcp, look_up_udp};
 use crate::tc::{Skb, ifindex};
 
@@ -30,46 +32,101 @@ pub fn mr_tc_egress_l3(ctx: TcContext) -> i32 {
     egress(&ctx, LinkLayer::None)
 }
 
+/// What leaves through a tunnel; the verdict. A function of its own in the kernel too.
+#[inline(never)]
+pub(crate) fn leave_by_tunnel(skb: *mut __sk_buff) -> i32 {
+    egress(&TcContext::new(skb), LinkLayer::Ethernet)
+}
+
 #[inline(always)]
 fn egress(ctx: &TcContext, link: LinkLayer) -> i32 {
-    let packet = Skb(ctx);
-    let Some(work) = parsed(&packet, link) else { return TC_ACT_UNSPEC };
+    // First of all: most devices of a node translate nothing, and their packets are to pay nothing.
+    let Some(device) = masquerade_of(ifindex(ctx)) else { return TC_ACT_UNSPEC };
+    let Some(work) = parsed(&Skb(ctx), link) else { return TC_ACT_UNSPEC };
     let family = work.packet.family;
-    let verdict = nat::leaving(work, ifindex(ctx), masquerade_ports(), &KernelMaps, |answer| {
+    let is_sent_on = take_mark(ctx);
+    let verdict = nat::leaving(work, device, is_sent_on, masquerade_ports(), &KernelMaps, |answer| {
         is_of_node(ctx, answer, family)
     });
+    carry_out(ctx, work, verdict, End::Source)
+}
+
+/// What a device's program does with a packet. `UNSPEC`: the next one looks at it.
+#[inline(always)]
+fn carry_out(ctx: &TcContext, work: &NatWork, verdict: Nat, end: End) -> i32 {
     match verdict {
         Nat::Pass => TC_ACT_UNSPEC,
         Nat::Drop(reason) => drop(ctx, work, reason),
-        Nat::Translate(to) => match rewrite(&packet, work, End::Source, &to) {
-            Some(()) => {
-                count(Counter::Masqueraded);
-                TC_ACT_UNSPEC
+        Nat::Translate(to) => {
+            if rewrite(&Skb(ctx), work, end, &to).is_none() {
+                return drop(ctx, work, DropReason::WriteFailed);
             }
-            None => drop(ctx, work, DropReason::WriteFailed),
-        },
+            count(match (end, to.by_frontend) {
+                (End::Source, false) => Counter::Masqueraded,
+                (End::Source, true) => Counter::AnsweredTc,
+                (End::Destination, false) => Counter::Unmasqueraded,
+                (End::Destination, true) => Counter::BalancedTc,
+            });
+            TC_ACT_UNSPEC
+        }
     }
 }
 
-/// Gives an answer to a masqueraded packet back to its pod; the verdict. A function of its own in the kernel too: its
+/// Whether a frontend sent the packet on, said by its mark, which has done its work then: it must not go on to what the
+/// packet is wrapped in.
+#[inline(always)]
+fn take_mark(ctx: &TcContext) -> bool {
+    // SAFETY: the context is valid as long as the program runs.
+    unsafe {
+        let skb = ctx.skb.skb;
+        let is_marked = (*skb).mark & proxy_mark_mask() == frontend_mark();
+        if is_marked {
+            (*skb).mark &= !proxy_mark_mask();
+        }
+        is_marked
+    }
+}
+
+/// Says that a frontend sends the packet on.
+#[inline(always)]
+fn set_mark(ctx: &TcContext) {
+    // SAFETY: the context is valid as long as the program runs.
+    unsafe {
+        let skb = ctx.skb.skb;
+        (*skb).mark = ((*skb).mark & !proxy_mark_mask()) | frontend_mark();
+    }
+}
+
+/// Gives what a pod sends to a Service a backend, where its sockets are left alone; the verdict.
+#[inline(never)]
+pub(crate) fn from_pod(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let Some(work) = parsed(&Skb(ctx), LinkLayer::Ethernet) else { return TC_ACT_UNSPEC };
+    let verdict = frontend::from_pod(work, &KernelMaps);
+    carry_out(ctx, work, verdict, End::Destination)
+}
+
+/// Egress of the host's side of a pod's veth, where its sockets are left alone: what the pod is sent.
+#[classifier]
+pub fn mr_tc_to_pod(ctx: TcContext) -> i32 {
+    let Some(work) = parsed(&Skb(&ctx), LinkLayer::Ethernet) else { return TC_ACT_UNSPEC };
+    let verdict = frontend::to_pod(work, &KernelMaps);
+    carry_out(&ctx, work, verdict, End::Source)
+}
+
+/// Gives an answer to a masqueraded packet back to its pod, and what is for a frontend to a backend; the verdict. A function of its own in the kernel too: its
 /// caller has no room on its stack for it.
 #[inline(never)]
 pub(crate) fn ingress(skb: *mut __sk_buff, has_ethernet: bool) -> i32 {
     let ctx = &TcContext::new(skb);
+    let Some(device) = masquerade_of(ifindex(ctx)) else { return TC_ACT_UNSPEC };
     let link = if has_ethernet { LinkLayer::Ethernet } else { LinkLayer::None };
-    let packet = Skb(ctx);
-    let Some(work) = parsed(&packet, link) else { return TC_ACT_UNSPEC };
-    match nat::coming(work, ifindex(ctx), masquerade_ports(), &KernelMaps) {
-        Nat::Pass => TC_ACT_UNSPEC,
-        Nat::Drop(reason) => drop(ctx, work, reason),
-        Nat::Translate(to) => match rewrite(&packet, work, End::Destination, &to) {
-            Some(()) => {
-                count(Counter::Unmasqueraded);
-                TC_ACT_UNSPEC
-            }
-            None => drop(ctx, work, DropReason::WriteFailed),
-        },
+    let Some(work) = parsed(&Skb(ctx), link) else { return TC_ACT_UNSPEC };
+    let verdict = nat::coming(work, device, masquerade_ports(), &KernelMaps);
+    if matches!(verdict, Nat::Translate(to) if to.by_frontend) {
+        set_mark(ctx);
     }
+    carry_out(ctx, work, verdict, End::Destination)
 }
 
 #[inline(always)]
@@ -84,8 +141,12 @@ fn parsed(packet: &Skb<'_>, link: LinkLayer) -> Option<&'static mut NatWork> {
 
 #[inline(always)]
 fn drop(ctx: &TcContext, work: &NatWork, reason: DropReason) -> i32 {
-    count(Counter::DroppedMasquerade);
-    emit(&work.packet.tuple, ifindex(ctx), Counter::DroppedMasquerade, Some(reason));
+    let counter = match reason {
+        DropReason::NoBackend => Counter::DroppedTcNoBackend,
+        _ => Counter::DroppedMasquerade,
+    };
+    count(counter);
+    emit(&work.packet.tuple, ifindex(ctx), counter, Some(reason));
     TC_ACT_SHOT
 }
 
@@ -125,6 +186,12 @@ impl PacketEdit for Skb<'_> {
     fn adjust_header(&self, offset: u32, from: u32, to: u32) -> bool {
         // SAFETY: the helper checks the packet's bounds.
         unsafe { bpf_l3_csum_replace(self.0.skb.skb.cast(), offset, from.into(), to.into(), 4) == 0 }
+    }
+
+    #[inline(always)]
+    fn adjust_header_word(&self, offset: u32, from: u32, to: u32) -> bool {
+        // SAFETY: the helper checks the packet's bounds.
+        unsafe { bpf_l3_csum_replace(self.0.skb.skb.cast(), offset, from.into(), to.into(), 2) == 0 }
     }
 
     #[inline(always)]

@@ -108,7 +108,8 @@ fn translate(call: &Call, hash: u32, balanced: Counter) -> i32 {
         return ALLOW;
     };
     let (dialled, port) = (call.address(), call.port());
-    match balance((dialled, port, protocol), call.family, hash, &KernelMaps) {
+    let is_of_host = || call.netns_cookie() == host_netns_cookie();
+    match balance((dialled, port, protocol), call.family, hash, &KernelMaps, is_of_host) {
         Balance::Pass => ALLOW,
         Balance::LeaveToProxy => {
             count(Counter::SocketLbLeftToProxy);

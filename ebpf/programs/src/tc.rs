@@ -17,22 +17,36 @@ use mesh_ebpf_logic::{
     holds_ends, new_connection, parse_tcp, takes_packets,
 };
 
-use crate::constants::{proxy_mark, proxy_mark_mask};
+use crate::constants::{pod_lb, proxy_mark, proxy_mark_mask};
+use crate::deliver::deliver;
 use crate::events::emit;
 use crate::maps::{KernelMaps, LISTENERS, borrowed_ports, count};
 use crate::nat;
 use crate::sockets::look_up_tcp;
 
-/// Ingress of devices whose packets have an Ethernet header: uplinks, VXLAN.
+/// Ingress of devices whose packets have an Ethernet header: uplinks.
 #[classifier]
 pub fn mr_tc_ingress(ctx: TcContext) -> i32 {
-    from_outside(&ctx, true)
+    deliver(ctx.skb.skb, from_outside(&ctx, true))
 }
 
 /// Ingress of the host's side of a pod's veth: what the pod sends.
 #[classifier]
 pub fn mr_tc_pod(ctx: TcContext) -> i32 {
-    redirect(&ctx, LinkLayer::Ethernet, Sender::Pod)
+    if pod_lb() == 0 {
+        let verdict = redirect_from_pod(ctx.skb.skb);
+        return deliver(ctx.skb.skb, verdict);
+    }
+    match nat::from_pod(ctx.skb.skb) {
+        TC_ACT_UNSPEC => redirect_from_pod(ctx.skb.skb),
+        verdict => verdict,
+    }
+}
+
+/// A function of its own in the kernel too, as [`redirect_from_outside`].
+#[inline(never)]
+fn redirect_from_pod(skb: *mut __sk_buff) -> i32 {
+    redirect(&TcContext::new(skb), LinkLayer::Ethernet, Sender::Pod)
 }
 
 /// Ingress of devices without one: TUN, IP tunnels.
@@ -57,7 +71,7 @@ enum Sender {
 
 /// First to the pod that a packet answers, then to the proxy, if it is for it.
 #[inline(always)]
-fn from_outside(ctx: &TcContext, has_ethernet: bool) -> i32 {
+pub(crate) fn from_outside(ctx: &TcContext, has_ethernet: bool) -> i32 {
     match nat::ingress(ctx.skb.skb, has_ethernet) {
         TC_ACT_UNSPEC => redirect_from_outside(ctx.skb.skb, has_ethernet),
         verdict => verdict,

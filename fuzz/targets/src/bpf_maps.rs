@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use mesh_control_loadbalancer::{Frontend, FrontendKey, FrontendKind, FrontendTarget};
+use mesh_control_loadbalancer::{Frontend, FrontendKey, FrontendKind, FrontendTarget, Reach, Scope};
 use mesh_ebpf_abi::{
     Addr, BackendValue, Be16, Family, Protocol, ServiceFlags, ServiceKey, ServiceValue, SlotKey,
 };
@@ -70,7 +70,12 @@ type Frontends = BTreeMap<FrontendKey, Frontend>;
 
 fn frontends(bytes: &[u8]) -> Frontends {
     let rows = bytes.chunks_exact(2).take(MOST).map(|pair| {
-        let key = FrontendKey { address: address(pair[0] % 4), port: 80, protocol: service::Protocol::Tcp };
+        let key = FrontendKey {
+            address: address(pair[0] % 4),
+            port: 80,
+            protocol: service::Protocol::Tcp,
+            scope: Scope::Everyone,
+        };
         let kind = match pair[1] {
             odd if odd & 1 == 1 => FrontendKind::Proxy { listener: "web".to_owned() },
             set => FrontendKind::Balanced {
@@ -78,6 +83,7 @@ fn frontends(bytes: &[u8]) -> Frontends {
                     .filter(|bit| set >> (bit + 1) & 1 == 1)
                     .map(|n| (address(10 + n), 8080))
                     .collect(),
+                reach: Reach::Cluster,
             },
         };
         (key, Frontend { key, owner: "default/web".to_owned(), kind })
@@ -93,10 +99,10 @@ fn address(number: u8) -> IpAddr {
 fn reached(row: &Frontend, maps: &Programs<'_>) {
     let dialled = (Addr::from(row.key.address), Be16::new(row.key.port), Protocol::Tcp);
     for hash in [0, 1 << 28, 1 << 29, 1 << 30, 1 << 31, 3 << 30, u32::MAX] {
-        match (balance(dialled, Family::V4, hash, maps), &row.kind) {
+        match (balance(dialled, Family::V4, hash, maps, || true), &row.kind) {
             (Balance::LeaveToProxy, FrontendKind::Proxy { .. }) => {}
-            (Balance::Refuse(_), FrontendKind::Balanced { backends }) if backends.is_empty() => {}
-            (Balance::To { address, port, .. }, FrontendKind::Balanced { backends })
+            (Balance::Refuse(_), FrontendKind::Balanced { backends, .. }) if backends.is_empty() => {}
+            (Balance::To { address, port, .. }, FrontendKind::Balanced { backends, .. })
                 if backends.contains(&(address.to_ip(), port.get())) => {}
             (found, kind) => panic!("{kind:?} is treated as {found:?}"),
         }

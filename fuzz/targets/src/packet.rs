@@ -1,7 +1,10 @@
 //! A packet as the kernel programs see it, with maps that somebody filled.
 //!
 //! Holds: nothing outside of the packet is read; cutting a packet short never makes another connection of it;
-//! a verdict names a listener that there is, or a backend that is in the maps.
+//! a verdict names a listener that there is, or a backend that is in the maps; what address translation makes of it
+//! says what was decided, and nothing else of it has changed (`translation`).
+
+mod translation;
 
 use mesh_ebpf_abi::lb::listener_index;
 use mesh_ebpf_abi::{
@@ -17,6 +20,7 @@ use mesh_ebpf_logic::{
 pub fn run(data: &[u8]) {
     let [link, fill, packet @ ..] = data else { return };
     let link = if link & 1 == 0 { LinkLayer::Ethernet } else { LinkLayer::None };
+    translation::run(link, *fill, packet);
     let parsed = parse_tcp(packet, link);
     let shorter = parse_tcp(&packet[..packet.len() / 2], link);
     if let Ok(shorter) = shorter {
@@ -37,7 +41,7 @@ pub fn run(data: &[u8]) {
     for family in [Family::V4, Family::V6] {
         for hash in [flow_hash(&tuple), number_hash(u64::from(*fill)), 0, u32::MAX] {
             let address = (tuple.destination, tuple.destination_port, Protocol::Tcp);
-            if let Balance::To { address, .. } = balance(address, family, hash, &maps) {
+            if let Balance::To { address, .. } = balance(address, family, hash, &maps, || fill & 4 != 0) {
                 assert!(family == Family::V6 || address.as_v4().is_some(), "an IPv4 socket was sent to IPv6");
             }
             assert!(pick(hash, u32::from(*fill)) < u32::from(*fill).max(1));

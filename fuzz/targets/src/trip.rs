@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
-use mesh_control_loadbalancer::{AssignConfig, assign, desired_frontends};
+use mesh_control_loadbalancer::{AssignConfig, ThisNode, assign, desired_frontends};
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_ingest::ingest;
 use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
@@ -40,7 +40,8 @@ pub(crate) fn resources(objects: &ObjectSet, config: &ResolveConfig) -> Resource
     for condition in &said {
         assert!(!condition.reason.is_empty(), "{condition:?}");
     }
-    let frontends = desired_frontends(services, &ingested.backends, &effective.frontends);
+    let frontends =
+        desired_frontends(services, &ingested.backends, &effective.frontends, &ThisNode::default());
     assert!(frontends.windows(2).all(|pair| pair[0].key < pair[1].key), "frontends are sorted and unique");
     lower(&effective, &ingested.backends, certificates, &LowerConfig::default())
 }

@@ -150,5 +150,7 @@ fn service(stored: &Stored<core::Service>) -> Result<Service> {
         labels: BTreeMap::new(),
         client_address: ClientAddress::Keep,
         l7_balance: L7Balance::RoundRobin,
+        external_traffic: Default::default(),
+        internal_traffic: Default::default(),
     })
 }

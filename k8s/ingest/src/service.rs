@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mesh_k8s_api::Stored;
 use mesh_k8s_api::core::{Service as Object, ServicePort as ObjectPort};
 use mesh_model::service::{
-    AppProtocol, ClientAddress, L7Balance, Protocol, Service, ServiceKind, ServicePort,
+    AppProtocol, ClientAddress, L7Balance, Protocol, Service, ServiceKind, ServicePort, TrafficPolicy,
 };
 use mesh_model::{Note, Origin};
 
@@ -66,6 +66,17 @@ pub(crate) fn read(stored: &Stored<Object>, notes: &mut Vec<Note>) -> Service {
             L7Balance::default()
         }
     };
+    let mut policy = |field: &str, text: Option<&str>| match text {
+        None | Some("" | "Cluster") => TrafficPolicy::Cluster,
+        Some("Local") => TrafficPolicy::Local,
+        Some(other) => {
+            let message = format!("{other:?} is not understood and Cluster is used; write Cluster or Local");
+            notes.push(warning(origin.at(format!("spec.{field}")), "InvalidTrafficPolicy", message));
+            TrafficPolicy::Cluster
+        }
+    };
+    let external_traffic = policy("externalTrafficPolicy", spec.external_traffic_policy.as_deref());
+    let internal_traffic = policy("internalTrafficPolicy", spec.internal_traffic_policy.as_deref());
     Service {
         name: origin.object.name.clone(),
         kind,
@@ -75,6 +86,8 @@ pub(crate) fn read(stored: &Stored<Object>, notes: &mut Vec<Note>) -> Service {
         labels: stored.object.metadata.labels.clone().unwrap_or_default(),
         client_address,
         l7_balance,
+        external_traffic,
+        internal_traffic,
         origin,
     }
 }

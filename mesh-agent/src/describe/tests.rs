@@ -15,7 +15,7 @@ fn object(state: &State, kind: Kind, name: &str) -> Object {
 fn described(kind: Kind, name: &str) -> Value {
     let state = quickstart();
     let object = object(&state, kind, name);
-    let frontends = rows(&state.derived, &ServiceIds::new());
+    let frontends = rows(&state, &ServiceIds::new());
     describe(&state, &object, objects::document(&object), &frontends)
 }
 

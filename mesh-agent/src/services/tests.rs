@@ -12,7 +12,7 @@ fn find<'a>(rows: &'a [ServiceRow], address: &str, port: u16) -> &'a ServiceRow 
 
 #[test]
 fn a_service_without_a_route_is_balanced_over_its_backends() {
-    let rows = rows(&quickstart().derived, &ServiceIds::new());
+    let rows = rows(&quickstart(), &ServiceIds::new());
     let plain = find(&rows, "10.96.0.30", 80);
     assert_eq!((plain.kind, plain.proxy.is_none()), ("ClusterIP", true));
     let backends: Vec<String> = plain.backends.iter().map(|b| format!("{}:{}", b.address, b.port)).collect();
@@ -23,7 +23,7 @@ fn a_service_without_a_route_is_balanced_over_its_backends() {
 
 #[test]
 fn a_service_with_a_route_names_the_proxys_listener_and_its_backends() {
-    let rows = rows(&quickstart().derived, &ServiceIds::new());
+    let rows = rows(&quickstart(), &ServiceIds::new());
     let catalog = find(&rows, "10.96.0.20", 80);
     let proxy = catalog.proxy.as_ref().expect("the proxy takes it");
     assert_eq!((proxy.listener.as_str(), proxy.owner.as_str()), ("10.96.0.20:80", "service/shop/catalog/80"));
@@ -32,7 +32,7 @@ fn a_service_with_a_route_names_the_proxys_listener_and_its_backends() {
 
 #[test]
 fn an_address_of_an_ingress_is_like_one_of_a_load_balancer() {
-    let rows = rows(&quickstart().derived, &ServiceIds::new());
+    let rows = rows(&quickstart(), &ServiceIds::new());
     let shown = serde_json::to_value(find(&rows, "192.0.2.1", 80)).expect("plain data");
     assert_eq!(
         shown,
@@ -51,7 +51,7 @@ fn an_address_of_an_ingress_is_like_one_of_a_load_balancer() {
 fn rows_of_the_kernel_come_first_by_their_identifiers() {
     let address: std::net::IpAddr = [10, 96, 0, 30].into();
     let key = ServiceKey::new(address.into(), Be16::new(80), Protocol::Tcp);
-    let rows = rows(&quickstart().derived, &ServiceIds::from([(key, 9)]));
+    let rows = rows(&quickstart(), &ServiceIds::from([(key, 9)]));
     assert_eq!((rows[0].id, rows[0].frontend.address), (Some(9), address));
     assert!(rows[1..].iter().all(|row| row.id.is_none()));
 }

@@ -114,6 +114,8 @@ impl Mesh {
             labels: BTreeMap::new(),
             client_address: ClientAddress::Keep,
             l7_balance: L7Balance::RoundRobin,
+            external_traffic: Default::default(),
+            internal_traffic: Default::default(),
         };
         change(&mut row);
         self.services.insert(row.name.clone(), Arc::new(row));

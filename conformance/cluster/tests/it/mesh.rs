@@ -12,15 +12,30 @@ use mesh_testkit::process::Guard;
 /// How long what the agents have to do may take.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// How packets between nodes travel.
+#[derive(Clone, Copy)]
+pub(crate) enum Routing {
+    /// As they are, by routes that the agents make.
+    Native,
+    /// Wrapped.
+    Tunnel,
+}
+
 /// The plugin, and an agent for each node.
 pub(crate) struct Mesh {
+    routing: Routing,
     agents: Vec<(String, Guard)>,
 }
 
 impl Mesh {
     /// Installs the plugin and starts the agents; waits until the nodes are ready.
     pub(crate) fn start(cluster: &Cluster) -> Self {
-        let mut mesh = Self { agents: Vec::new() };
+        Self::start_with(cluster, Routing::Native)
+    }
+
+    /// The same, with agents that route so.
+    pub(crate) fn start_with(cluster: &Cluster, routing: Routing) -> Self {
+        let mut mesh = Self { routing, agents: Vec::new() };
         for node in cluster.nodes() {
             mesh.start_agent(cluster, node.name());
         }
@@ -30,7 +45,7 @@ impl Mesh {
 
     /// Starts the agent of a node.
     pub(crate) fn start_agent(&mut self, cluster: &Cluster, node: &str) {
-        let agent = start(cluster, cluster.node(node).expect("a node"));
+        let agent = start(cluster, cluster.node(node).expect("a node"), self.routing);
         self.agents.push((node.to_owned(), agent));
     }
 
@@ -61,13 +76,14 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// Installs the plugin on a node and starts its agent there.
-fn start(cluster: &Cluster, node: &Node) -> Guard {
+fn start(cluster: &Cluster, node: &Node, routing: Routing) -> Guard {
     let object =
         std::env::var("MILLRACE_BPF_OBJECT").expect("`cargo xtask cluster e2e` names the kernel programs");
     let at = |path: &str| node.path(path).expect("the node runs");
     fs::create_dir_all(at("/run/millrace")).expect("a run directory");
     fs::copy(program("millrace-cni"), at("/opt/cni/bin/millrace-cni")).expect("the plugin is built");
-    let config = r#"{"cniVersion": "1.0.0", "name": "millrace", "plugins": [{"type": "millrace-cni"}]}"#;
+    let config = r#"{"cniVersion": "1.0.0", "name": "millrace",
+        "plugins": [{"type": "millrace-cni", "capabilities": {"portMappings": true}}]}"#;
     fs::write(at("/etc/cni/net.d/05-millrace.conflist"), config).expect("written");
     let log = File::options().create(true).append(true).open(at("/run/millrace/agent.log")).expect("a log");
     let mut agent = node.command(program("mesh-agent")).expect("the node runs");
@@ -78,7 +94,11 @@ fn start(cluster: &Cluster, node: &Node) -> Guard {
         "1",
     ]);
     agent.arg("--cgroup").arg(Path::new("/sys/fs/cgroup/unified").join(node.network()));
-    agent.args(["--ipam", "kubernetes", "--auto-direct-node-routes", "--k8s-node-name", node.name()]);
+    let routing = match routing {
+        Routing::Native => "--auto-direct-node-routes",
+        Routing::Tunnel => "--routing-mode=tunnel",
+    };
+    agent.args(["--ipam", "kubernetes", routing, "--k8s-node-name", node.name()]);
     agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Guard::start(&mut agent).expect("the agent starts")
 }

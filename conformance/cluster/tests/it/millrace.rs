@@ -1,6 +1,8 @@
 //! Millrace as the only network of a cluster: pods that the kubelet starts, by the CNI plugin and the agents.
 
-use std::net::{SocketAddr, TcpStream};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::ensure;
 use mesh_conformance_cluster::node::Node;
@@ -9,13 +11,17 @@ use mesh_testkit::http::{Connection, Speak};
 use mesh_testkit::wait;
 
 use crate::fixture::{Own, PODS_WITHIN, Pods, spec};
-use crate::mesh::{Mesh, SOON, logs};
+use crate::mesh::{Mesh, Routing, SOON, logs};
 
 const SERVED: &str = r#"
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: NAMESPACE}
-spec: {selector: {test: it}, ipFamilyPolicy: PreferDualStack, ports: [{port: 80, targetPort: 8080}]}
+spec:
+  type: NodePort
+  selector: {test: it}
+  ipFamilyPolicy: PreferDualStack
+  ports: [{port: 80, targetPort: 8080, nodePort: 30088}]
 ---
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
@@ -35,9 +41,19 @@ spec:
 #[test]
 #[ignore = "needs a cluster"]
 fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
-    let own = Own::new(Spec { cni: Cni::None, ..spec("mill", 2, IpFamily::Dual) });
+    network_of_two_nodes("mill", Routing::Native);
+}
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_millrace_is_the_network_of_two_nodes_by_tunnels() {
+    network_of_two_nodes("tunn", Routing::Tunnel);
+}
+
+fn network_of_two_nodes(name: &str, routing: Routing) {
+    let own = Own::new(Spec { cni: Cni::None, ..spec(name, 2, IpFamily::Dual) });
     let cluster = own.up();
-    let mut mesh = Mesh::start(&cluster);
+    let mut mesh = Mesh::start_with(&cluster, routing);
 
     let pods = Pods::new(&cluster, "it");
     for (name, node) in [("one", "node1"), ("two", "node1"), ("three", "node2")] {
@@ -74,6 +90,24 @@ fn cluster_millrace_is_the_network_of_two_nodes_and_their_services() {
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{entry}: {error:#}\n{}", logs(&cluster)));
+    }
+
+    // By a port of each node, to pods of both.
+    for number in [1, 2] {
+        let plan = cluster.spec().plan();
+        for address in [IpAddr::from(plan.v4(number)), plan.v6(number).into()] {
+            let entry = SocketAddr::new(address, 30088);
+            let mut heard = BTreeSet::new();
+            let all = BTreeSet::from(["one", "two", "three"].map(str::to_owned));
+            wait::until("every pod has answered", SOON, || {
+                let stream = TcpStream::connect_timeout(&entry, Duration::from_secs(2))?;
+                let answer = Connection::open(stream, &Speak::Http1)?.get("web", "/hostname")?;
+                heard.insert(String::from_utf8_lossy(&answer.body).into_owned());
+                ensure!(heard == all, "{heard:?}");
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{entry}: {error:#}\n{}", logs(&cluster)));
+        }
     }
 
     // Pods live on without an agent; the next one knows them, and new ones wait for it.

@@ -19,7 +19,8 @@ use crate::fixture::{Redirecting, redirecting};
 const SOON: Duration = Duration::from_secs(10);
 
 /// Room for six pods.
-const RANGES: &[&str] = &["--ipv4-range", "10.77.0.0/29", "--ipv6-range", "fd77::/120"];
+const RANGES: &[&str] =
+    &["--ipv4-range", "10.77.0.0/29", "--ipv6-range", "fd77::/120", "--routing-mode", "native"];
 
 /// A pod's namespace, and what the runtime calls it.
 struct Pod {
@@ -36,7 +37,12 @@ impl Pod {
 
     /// Adds it and returns its addresses.
     fn add(&self, stack: &Stack) -> Result<Vec<IpAddr>, Value> {
-        let added = plugin(stack, "ADD", Some(self), json!({}))?;
+        self.add_with(stack, json!({}))
+    }
+
+    /// The same, with more in the runtime's configuration.
+    fn add_with(&self, stack: &Stack, more: Value) -> Result<Vec<IpAddr>, Value> {
+        let added = plugin(stack, "ADD", Some(self), more)?;
         let ips = added["ips"].as_array().expect("a result has addresses").iter();
         let addresses =
             ips.map(|ip| ip["address"].as_str().expect("text").split('/').next().expect("a part"));
@@ -266,4 +272,122 @@ fn kernel_forty_pods_come_side_by_side() {
     for pod in pods.iter().filter(|pod| pod.container != owner.container).take(5) {
         ask(&pod.namespace, first, "p").expect("pods reach each other");
     }
+}
+
+/// A NodePort Service of a pod.
+fn node_port(addresses: &[IpAddr]) -> String {
+    let slice = |family: &str, address: &IpAddr| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: door-{}, namespace: shop, labels: {{kubernetes.io/service-name: door}}}}\n\
+             addressType: {family}\nendpoints: [{{addresses: [\"{address}\"], conditions: {{ready: true}}}}]\n\
+             ports: [{{name: http, port: 8080}}]\n",
+            family.to_lowercase()
+        )
+    };
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: door, namespace: shop}\n\
+         spec: {type: NodePort, clusterIP: 10.96.0.77, clusterIPs: [10.96.0.77, \"fd00:10:96::77\"], \
+         ports: [{name: http, port: 80, targetPort: 8080, nodePort: 30080}]}\n";
+    format!("{service}{}{}", slice("IPv4", &addresses[0]), slice("IPv6", &addresses[1]))
+}
+
+/// The node's addresses, and the client's beside them.
+fn entries() -> [(IpAddr, IpAddr); 2] {
+    [(NODE_V4.into(), CLIENT_V4.into()), (NODE_V6.into(), CLIENT_V6.into())]
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_node_port_leads_from_outside_to_a_pod_with_and_without_an_agent() {
+    let test = "kernel_a_node_port_leads_from_outside_to_a_pod_with_and_without_an_agent";
+    let Some(mut world) = with_ranges(test) else { return };
+    let stack = &mut world.stack;
+    let web = Pod::new(stack, "web");
+    let at = web.add(stack).expect("a network");
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
+    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    stack.write_manifest("60-door.yaml", &node_port(&at)).expect("written");
+    let mut kept = Vec::new();
+    for (node, client) in entries() {
+        let to = SocketAddr::new(node, 30080);
+        let asked = wait::until("the node port answers", SOON, || ask(&stack.topology.client, to, "door"));
+        let seen = asked.unwrap_or_else(|error| panic!("{to}: {error:#}\n{}", stack.log("agent.log")));
+        assert_eq!(seen["client"], json!(client), "{seen}");
+        let stream = stack.topology.client.connect(to).expect("a connection");
+        kept.push(Connection::open(stream, &Speak::Http1).expect("HTTP"));
+    }
+    let listed = stack.ask("/v1/services").expect("an agent");
+    let is_door = |row: &&Value| row["type"] == "NodePort" && row["service"] == "shop/door";
+    let rows: Vec<&Value> = listed.as_array().expect("rows").iter().filter(is_door).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["backends"][0]["port"] == 8080), "{rows:?}");
+    stack.kill_agent().expect("it runs");
+    for when in ["without an agent", "with the next one"] {
+        for (connection, (node, _)) in kept.iter_mut().zip(entries()) {
+            assert_eq!(connection.get("door", "/").expect(when).status, 200);
+            ask(&stack.topology.client, SocketAddr::new(node, 30080), "door").expect(when);
+        }
+        if when == "without an agent" {
+            stack.start_agent().expect("the agent starts");
+            stack.wait_ready().expect("the product is ready");
+        }
+    }
+    std::fs::remove_file(stack.manifests().join("60-door.yaml")).expect("it is there");
+    wait::until("nobody answers", SOON, || {
+        let refused = stack.topology.client.connect(SocketAddr::new(NODE_V4.into(), 30080)).is_err();
+        ensure!(refused, "it is answered");
+        Ok(())
+    })
+    .expect("the port goes with its Service");
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_host_port_leads_to_its_pod_and_goes_with_it() {
+    let test = "kernel_a_host_port_leads_to_its_pod_and_goes_with_it";
+    let Some(mut world) = with_ranges(test) else { return };
+    let stack = &mut world.stack;
+    let mappings = |list: Value| json!({"runtimeConfig": {"portMappings": list}});
+    let wanted = mappings(json!([
+        {"hostPort": 8081, "containerPort": 8080, "protocol": "tcp"},
+        {"hostPort": 8082, "containerPort": 8080, "protocol": "tcp", "hostIP": NODE_V4.to_string()},
+    ]));
+    let web = Pod::new(stack, "web");
+    web.add_with(stack, wanted.clone()).expect("a network");
+    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
+    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let reached = |stack: &Stack| {
+        for (node, client) in entries() {
+            let to = SocketAddr::new(node, 8081);
+            let asked = wait::until("the host port answers", SOON, || ask(&stack.topology.client, to, "web"));
+            let seen = asked.unwrap_or_else(|error| panic!("{to}: {error:#}\n{}", stack.log("agent.log")));
+            assert_eq!(seen["client"], json!(client), "{seen}");
+        }
+        ask(&stack.topology.client, SocketAddr::new(NODE_V4.into(), 8082), "web")
+            .expect("by its own address");
+        let other = stack.topology.client.connect(SocketAddr::new(NODE_V6.into(), 8082));
+        assert!(other.is_err(), "not by another one");
+    };
+    reached(stack);
+    // Two pods cannot have one port, and what cannot be carried is refused.
+    let other = Pod::new(stack, "other");
+    let refused = other.add_with(stack, wanted).expect_err("it is taken");
+    let msg = refused["msg"].as_str().expect("text");
+    assert!(refused["code"] == 11 && msg.contains("8081") && msg.contains("pod shop/web"), "{refused}");
+    let sctp = mappings(json!([{"hostPort": 9, "containerPort": 9, "protocol": "sctp"}]));
+    let refused = other.add_with(stack, sctp).expect_err("SCTP is not carried");
+    assert!(refused["msg"].as_str().expect("text").contains("sctp on port 9"), "{refused}");
+    assert_eq!(endpoints(stack).len(), 1, "nothing is left of them");
+
+    stack.kill_agent().expect("it runs");
+    reached(stack);
+    stack.start_agent().expect("the agent starts");
+    stack.wait_ready().expect("the product is ready");
+    reached(stack);
+    plugin(stack, "DEL", Some(&web), json!({})).expect("it goes");
+    wait::until("nobody answers", SOON, || {
+        let refused = stack.topology.client.connect(SocketAddr::new(NODE_V4.into(), 8081)).is_err();
+        ensure!(refused, "it is answered");
+        Ok(())
+    })
+    .expect("the port goes with its pod");
 }

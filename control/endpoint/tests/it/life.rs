@@ -61,6 +61,7 @@ fn wanted(container: &str, addresses: &[&str]) -> Wanted {
         addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
         mtu: 1500,
         route_mtu: 1450,
+        host_ports: Vec::new(),
     }
 }
 
@@ -192,5 +193,42 @@ fn kernel_an_endpoint_goes_whole_and_going_twice_is_no_error() {
         assert!(!devices().contains("mrp"), "{}", devices());
         let differences = endpoints.differences(&made, pod.netlink()).expect("they can be looked at");
         assert_eq!(differences.len(), 2, "{differences:?}");
+    });
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_whoever_talks_to_a_pod_that_is_gone_hears_so_at_once() {
+    on_a_node(|folder| {
+        let (endpoints, _) = Endpoints::restore(folder.to_owned()).expect("an empty folder");
+        let endpoints = endpoints.with_unreachable_routes(true);
+        // Errors come from an address of the node's; its devices have none of theirs for the first two seconds.
+        for arguments in ["link set lo up", "-6 address add fd00:99::1/128 dev lo"] {
+            let done = std::process::Command::new("ip").args(arguments.split(' ')).status();
+            assert!(done.expect("iproute2 is installed").success());
+        }
+        let asker = Pod::new();
+        asker.created(&endpoints, "asker", &["10.9.0.1", "fd00:9::1"]);
+        for round in 0..2 {
+            let pod = Pod::new();
+            let made = pod.created(&endpoints, "a", &["10.9.0.2", "fd00:9::2"]);
+            for address in &made.addresses {
+                talk(&asker, &pod, *address);
+            }
+            endpoints.remove("a", "eth0").expect("it can be taken away").expect("it was there");
+            for address in made.addresses {
+                let at = SocketAddr::new(address, 80);
+                let began = std::time::Instant::now();
+                let connect = move || TcpStream::connect_timeout(&at, Duration::from_secs(5));
+                for error in [connect().expect_err("it is gone"), asker.inside(connect).expect_err("gone")] {
+                    // To pods Linux says `no route` (RFC 4443, code 0) for IPv6 whatever kind of route refuses.
+                    let expected =
+                        [std::io::ErrorKind::HostUnreachable, std::io::ErrorKind::NetworkUnreachable];
+                    assert!(expected.contains(&error.kind()), "{address}, round {round}: {error}");
+                }
+                // A second at most for a SYN whose answer the node had no address for yet.
+                assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+            }
+        }
     });
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use mesh_model::service::{
     Backend, BackendState, L7Frontend, Protocol, Service, ServiceBackends, ServiceKind, ServicePort,
+    TrafficPolicy,
 };
 use mesh_model::{NamespacedName, ObjectKey, Origin};
 
 use super::desired_frontends;
-use crate::tables::{Frontend, FrontendKind};
+use crate::tables::{Frontend, FrontendKey, FrontendKind, HostPort, Reach, Scope, ThisNode};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -33,6 +34,8 @@ fn service(name: &str, address: &str, created_ms: i64) -> Service {
         labels: BTreeMap::new(),
         client_address: Default::default(),
         l7_balance: Default::default(),
+        external_traffic: Default::default(),
+        internal_traffic: Default::default(),
     }
 }
 
@@ -47,12 +50,12 @@ fn frontends(services: Vec<Service>, ready: &[Backend], proxied: &[L7Frontend]) 
     });
     let backends = backends.collect();
     let services = services.into_iter().map(|service| (service.name.clone(), Arc::new(service)));
-    desired_frontends(&services.collect(), &backends, proxied)
+    desired_frontends(&services.collect(), &backends, proxied, &ThisNode::default())
 }
 
 fn balanced(frontend: &Frontend) -> Vec<String> {
     match &frontend.kind {
-        FrontendKind::Balanced { backends } => backends.iter().map(|(ip, _)| ip.to_string()).collect(),
+        FrontendKind::Balanced { backends, .. } => backends.iter().map(|(ip, _)| ip.to_string()).collect(),
         FrontendKind::Proxy { listener } => vec![format!("proxy {listener}")],
     }
 }
@@ -95,4 +98,103 @@ fn headless_services_have_no_frontend() {
     let mut headless = service("a", "10.96.0.1", 0);
     headless.kind = ServiceKind::Headless;
     assert!(frontends(vec![headless], &[], &[]).is_empty());
+}
+
+/// Port 30080 of each node for a Service with an address from outside.
+fn node_port(external_traffic: TrafficPolicy) -> Service {
+    Service {
+        kind: ServiceKind::LoadBalancer,
+        external_ips: vec![ip("192.0.2.1")],
+        ports: vec![ServicePort { port: 80, node_port: Some(30080), ..ServicePort::default() }],
+        external_traffic,
+        ..service("a", "10.96.0.1", 0)
+    }
+}
+
+fn of_node(
+    services: Vec<Service>,
+    ready: &[Backend],
+    node: &ThisNode,
+) -> BTreeMap<FrontendKey, Arc<Frontend>> {
+    let backends = services.iter().map(|service| {
+        let ports = BTreeMap::from([((80, Protocol::Tcp), ready.to_vec())]);
+        (service.name.clone(), Arc::new(ServiceBackends { service: service.name.clone(), ports }))
+    });
+    let backends = backends.collect();
+    let services = services.into_iter().map(|service| (service.name.clone(), Arc::new(service)));
+    let frontends = desired_frontends(&services.collect(), &backends, &[], node);
+    frontends.into_iter().map(|frontend| (frontend.key, frontend)).collect()
+}
+
+fn at(address: &str, port: u16, scope: Scope) -> FrontendKey {
+    FrontendKey { address: ip(address), port, protocol: Protocol::Tcp, scope }
+}
+
+fn reach(frontend: &Frontend) -> Option<Reach> {
+    match frontend.kind {
+        FrontendKind::Balanced { reach, .. } => Some(reach),
+        FrontendKind::Proxy { .. } => None,
+    }
+}
+
+#[test]
+fn a_node_port_is_one_of_each_address_of_the_node_and_open_to_the_outside() {
+    let ready = [backend("10.0.0.1", BackendState::Active), backend("fd00::a", BackendState::Active)];
+    let rows = of_node(vec![node_port(TrafficPolicy::Cluster)], &ready, &ThisNode::default());
+    for (address, port, expected) in [
+        ("10.96.0.1", 80, Reach::Cluster),
+        ("fd00::1", 80, Reach::Cluster),
+        ("0.0.0.0", 30080, Reach::Outside),
+        ("::", 30080, Reach::Outside),
+        ("192.0.2.1", 80, Reach::Outside),
+    ] {
+        let row = &rows[&at(address, port, Scope::Everyone)];
+        assert_eq!((reach(row), balanced(row).len()), (Some(expected), 1), "{address}");
+    }
+    assert_eq!(rows.len(), 5);
+}
+
+#[test]
+fn clients_outside_get_this_nodes_backends_where_the_service_says_so() {
+    let ready = [
+        backend("10.0.0.1", BackendState::Active),
+        backend("10.0.1.1", BackendState::Active),
+        backend("192.0.2.200", BackendState::Active),
+    ];
+    let node = ThisNode {
+        pods: vec!["10.0.1.0/24".parse().expect("a range")],
+        own: vec![ip("192.0.2.200")],
+        ..ThisNode::default()
+    };
+    let rows = of_node(vec![node_port(TrafficPolicy::Local)], &ready, &node);
+    for (address, port) in [("0.0.0.0", 30080), ("192.0.2.1", 80)] {
+        let (everyone, outside) =
+            (&rows[&at(address, port, Scope::Everyone)], &rows[&at(address, port, Scope::Outside)]);
+        assert_eq!(balanced(everyone).len(), 3);
+        assert_eq!(balanced(outside), ["10.0.1.1", "192.0.2.200"], "pods and the node's own");
+        assert_eq!((reach(everyone), reach(outside)), (Some(Reach::OutsideApart), Some(Reach::OutsideApart)));
+    }
+    let internal = Service { internal_traffic: TrafficPolicy::Local, ..service("a", "10.96.0.1", 0) };
+    let rows = of_node(vec![internal], &ready, &node);
+    assert_eq!(balanced(&rows[&at("10.96.0.1", 80, Scope::Everyone)]).len(), 2);
+}
+
+#[test]
+fn a_pods_host_port_is_one_of_the_node_unless_a_service_has_it() {
+    let host_port = |address: Option<&str>, port| HostPort {
+        owner: "pod shop/web".to_owned(),
+        address: address.map(ip),
+        port,
+        protocol: Protocol::Tcp,
+        pod: vec![ip("10.0.1.1"), ip("fd00::11")],
+        pod_port: 8080,
+    };
+    let asked = vec![host_port(None, 8080), host_port(Some("192.0.2.200"), 8081), host_port(None, 30080)];
+    let node = ThisNode { host_ports: asked, ..ThisNode::default() };
+    let rows = of_node(vec![node_port(TrafficPolicy::Cluster)], &[], &node);
+    assert_eq!(balanced(&rows[&at("0.0.0.0", 8080, Scope::Everyone)]), ["10.0.1.1"]);
+    assert_eq!(balanced(&rows[&at("::", 8080, Scope::Everyone)]), ["fd00::11"]);
+    assert_eq!(balanced(&rows[&at("192.0.2.200", 8081, Scope::Everyone)]), ["10.0.1.1"]);
+    assert!(rows.keys().filter(|key| key.port == 8081).count() == 1, "of its own family alone");
+    assert_eq!(rows[&at("0.0.0.0", 30080, Scope::Everyone)].owner, "default/a");
 }

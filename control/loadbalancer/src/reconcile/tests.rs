@@ -8,15 +8,24 @@ use mesh_tables::Target;
 use proptest::prelude::*;
 
 use super::FrontendTarget;
-use crate::tables::{Frontend, FrontendKey, FrontendKind};
+use crate::tables::{Frontend, FrontendKey, FrontendKind, Reach, Scope};
 
 fn key(number: u8) -> FrontendKey {
-    FrontendKey { address: IpAddr::from([10, 96, 0, number]), port: 80, protocol: service::Protocol::Tcp }
+    FrontendKey {
+        address: IpAddr::from([10, 96, 0, number]),
+        port: 80,
+        protocol: service::Protocol::Tcp,
+        scope: Scope::Everyone,
+    }
 }
 
 fn balanced(number: u8, backends: &[u8]) -> Frontend {
     let backends = backends.iter().map(|n| (IpAddr::from([10, 0, 0, *n]), 8080)).collect();
-    Frontend { key: key(number), owner: "default/a".to_owned(), kind: FrontendKind::Balanced { backends } }
+    Frontend {
+        key: key(number),
+        owner: "default/a".to_owned(),
+        kind: FrontendKind::Balanced { backends, reach: Reach::Cluster },
+    }
 }
 
 fn proxied(number: u8) -> Frontend {

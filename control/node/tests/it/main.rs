@@ -1,5 +1,8 @@
 //! Routes and rules against the real kernel, in a network namespace of the test's own.
 
+mod neighbours;
+mod tunnel;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Command;
@@ -13,7 +16,7 @@ use mesh_control_node::{
 use mesh_tables::{Database, Reconciler, ReconcilerConfig};
 
 /// Runs `test` on a thread that has a fresh network namespace, which goes with the thread.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make a namespace");
         ip("link set lo up");
@@ -22,7 +25,7 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
     thread.join().expect("the test passes");
 }
 
-fn ip(arguments: &str) -> String {
+pub(crate) fn ip(arguments: &str) -> String {
     let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2 is installed");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("ip prints text")
@@ -166,5 +169,56 @@ fn kernel_routes_to_other_nodes_come_and_go_and_a_route_of_somebody_else_stays()
         });
         assert_eq!(remove_all(&netlink).expect("netlink answers"), 1);
         assert!(ip("route show").contains(foreign[0]));
+    });
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_devices_to_the_outside_are_found_by_their_routes_as_they_come_and_go() {
+    in_namespace(|| {
+        runtime().block_on(async {
+            let mut state = observe().await.expect("netlink answers");
+            let mut outside = async |what: &str, expected: &[&str]| {
+                let is_so = |state: &mesh_control_node::NodeState| {
+                    let names =
+                        state.links.values().filter(|link| link.external).map(|link| link.name.as_str());
+                    names.collect::<BTreeSet<_>>() == expected.iter().copied().collect()
+                };
+                let is_in_time =
+                    tokio::time::timeout(Duration::from_secs(5), state.wait_for(is_so)).await.is_ok();
+                assert!(is_in_time, "{what}: {:?}", state.borrow().links);
+            };
+            for name in ["mrt-a", "mrt-b", "mrp1", "mrt-port"] {
+                ip(&format!("link add {name} type veth peer name {name}x"));
+                ip(&format!("link set {name}x up"));
+                ip(&format!("link set {name} up"));
+            }
+            ip("addr add 10.0.0.1/24 dev mrt-a");
+            ip("addr add fd00::1/64 dev mrt-a nodad");
+            outside("a network of its own is not the outside", &[]).await;
+            ip("route add 198.51.100.0/24 via 10.0.0.2 table 77");
+            outside("a router in another table", &["mrt-a"]).await;
+            ip("addr add 10.0.1.1/24 dev mrt-b");
+            ip("route add 203.0.113.0/24 nexthop via 10.0.0.2 nexthop via 10.0.1.2");
+            outside("one of two ways", &["mrt-a", "mrt-b"]).await;
+            ip("addr add 10.0.2.1/24 dev mrp1");
+            ip("route add 192.0.2.0/24 via 10.0.2.2");
+            ip("link add mrt-bridge type bridge");
+            ip("link set mrt-bridge up");
+            ip("addr add 10.0.3.1/24 dev mrt-port");
+            ip("route add 192.0.3.0/24 via 10.0.3.2");
+            outside("a pod's device is none", &["mrt-a", "mrt-b", "mrt-port"]).await;
+            ip("link set mrt-port master mrt-bridge");
+            outside("a port of a bridge is none", &["mrt-a", "mrt-b"]).await;
+            ip("link set mrt-b down");
+            outside("nor one that is down", &["mrt-a"]).await;
+            ip("route del 198.51.100.0/24 table 77");
+            ip("link del mrt-b");
+            ip("route flush 203.0.113.0/24");
+            ip("-6 route add 2001:db8::/32 via fd00::2");
+            outside("IPv6 by a router", &["mrt-a"]).await;
+            ip("link del mrt-a");
+            outside("it is gone", &[]).await;
+        });
     });
 }

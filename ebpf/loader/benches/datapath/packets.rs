@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use mesh_ebpf_abi::constants::UPSTREAM_PORTS;
 use mesh_ebpf_abi::{
-    Be16, MasqueradeValue, NetKey, Protocol, ServiceFlags, ServiceKey, ServiceValue, net_flags,
+    Be16, Family, MasqueradeValue, NetKey, Protocol, ServiceFlags, ServiceKey, ServiceValue, device_flags,
+    net_flags,
 };
 use mesh_ebpf_loader::Device;
 use mesh_ebpf_maps::LoadBalancerMaps;
@@ -53,6 +54,7 @@ pub(crate) fn measure(node: &mut Node) -> Vec<Row> {
         rows.push(case(node, "mr_tc_pod", what, &direct(borrowed).reversed().ethernet()));
     }
     rows.extend(beside_masquerading(node));
+    rows.extend(beside_frontends(node));
     rows.push(with_many_services(node));
     rows.push(established(node));
     rows
@@ -64,7 +66,8 @@ fn beside_masquerading(node: &mut Node) -> Vec<Row> {
     // The device that packets of a test run come by.
     const LOOPBACK: u32 = 1;
     let maps = node.datapath().maps();
-    let own = MasqueradeValue { v4: CLIENT4.into(), v6: CLIENT6.into() };
+    let flags = device_flags::PODS_V4 | device_flags::PODS_V6;
+    let own = MasqueradeValue { v4: CLIENT4.into(), v6: CLIENT6.into(), flags };
     maps.masquerade().insert(&LOOPBACK, &own).unwrap();
     let pods = NetKey { bits: 96 + 24, address: IpAddr::from([10, 244, 1, 0]).into() };
     maps.nets().insert(&pods, &net_flags::POD).unwrap();
@@ -74,6 +77,31 @@ fn beside_masquerading(node: &mut Node) -> Vec<Row> {
         let case_of = |what: &str| format!("{family} TCP, masquerading device: {what}");
         let frame = out.ethernet();
         rows.push(case(node, "mr_tc_egress", case_of("the node's own leaves"), &frame));
+        let frame = out.reversed().ethernet();
+        rows.push(case(node, "mr_tc_ingress", case_of("the node's own is answered"), &frame));
+    }
+    node.datapath().maps().masquerade().remove(&LOOPBACK).unwrap();
+    rows
+}
+
+/// What frontends cost packets that are for none of them.
+fn beside_frontends(node: &mut Node) -> Vec<Row> {
+    const LOOPBACK: u32 = 1;
+    let maps = node.datapath().maps();
+    let own = MasqueradeValue { v4: CLIENT4.into(), v6: CLIENT6.into(), flags: device_flags::FRONTENDS };
+    maps.masquerade().insert(&LOOPBACK, &own).unwrap();
+    let value = ServiceValue { service: u32::MAX, backends: 1, flags: ServiceFlags::EXTERNAL };
+    for family in [Family::V4, Family::V6] {
+        let key = ServiceKey::new(family.any(), Be16::new(30080), Protocol::Tcp);
+        maps.services().insert(&key, &value).unwrap();
+    }
+    let mut rows = Vec::new();
+    for (family, backend) in [("IPv4", BACKEND4), ("IPv6", BACKEND6)] {
+        let out = Packet::to(backend, 8080).with_source_port(USUAL).with_flags(ACK);
+        let case_of = |what: &str| format!("{family} TCP, device with frontends: {what}");
+        let frame = out.ethernet();
+        rows.push(case(node, "mr_tc_egress", case_of("the node's own leaves"), &frame));
+        rows.push(case(node, "mr_tc_ingress", case_of("for others, passed on"), &frame));
         let frame = out.reversed().ethernet();
         rows.push(case(node, "mr_tc_ingress", case_of("the node's own is answered"), &frame));
     }

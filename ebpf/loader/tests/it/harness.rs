@@ -65,6 +65,49 @@ pub(crate) fn on_node(name: &'static str, test: impl FnOnce(&mut Node) + Send + 
     }
 }
 
+type OnNode = Box<dyn FnOnce(&mut Node) + Send>;
+
+/// A second node, on a thread of its own.
+pub(crate) struct OtherNode {
+    pub(crate) thread: i32,
+    jobs: mpsc::Sender<OnNode>,
+}
+
+impl OtherNode {
+    /// Runs something there, waits for it and gives its answer.
+    pub(crate) fn run<T: Send + 'static>(&self, action: impl FnOnce(&mut Node) -> T + Send + 'static) -> T {
+        let (done, answer) = mpsc::channel();
+        let job = move |node: &mut Node| {
+            let _ = done.send(action(node));
+        };
+        self.jobs.send(Box::new(job)).expect("the other node lives");
+        answer.recv().expect("what ran there panicked")
+    }
+}
+
+/// Runs a test on two nodes.
+pub(crate) fn on_two_nodes(name: &'static str, test: impl FnOnce(&mut Node, &OtherNode) + Send + 'static) {
+    on_node(name, move |node| {
+        let (jobs, queue) = mpsc::channel::<OnNode>();
+        let (ready, started) = mpsc::channel();
+        let other = thread::spawn(move || {
+            on_node("the other node", move |node| {
+                ready.send(gettid().as_raw()).unwrap();
+                for job in queue {
+                    job(node);
+                }
+            });
+        });
+        let second = OtherNode { thread: started.recv().unwrap(), jobs };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(node, &second)));
+        drop(second);
+        let ended = other.join();
+        if let Err(panic) = result.and(ended) {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
 /// The same, for tests that look at tcx links.
 pub(crate) fn on_tcx_node(name: &'static str, test: impl FnOnce(&mut Node) + Send + 'static) {
     if KernelFeatures::probe().tcx.is_absent() {

@@ -173,7 +173,7 @@ fn kernel_cleanup_takes_everything_out_and_nothing_else() {
         drop(node.datapath.take());
 
         let removed = cleanup(&node.pin_root()).unwrap();
-        assert_eq!(removed, Removed { links: 11, programs: 6, maps: layouts().len() });
+        assert_eq!(removed, Removed { links: 11, programs: 9, maps: layouts().len() });
         assert!(!node.pin_root().exists());
         assert!(other.exists());
         assert!(programs_on_device().is_empty());

@@ -5,7 +5,9 @@
 //! cgroup for that thread alone.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod deliver;
 mod events;
+mod frontends;
 mod harness;
 mod ledger;
 mod lifecycle;
@@ -15,3 +17,4 @@ mod packets;
 mod port_clash;
 mod redirect;
 mod sockets;
+mod tunnel;

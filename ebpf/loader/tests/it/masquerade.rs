@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use mesh_ebpf_abi::{MasqueradeValue, NatKey, NetKey, net_flags};
+use mesh_ebpf_abi::{MasqueradeValue, NatKey, NetKey, device_flags, net_flags};
 use mesh_ebpf_loader::Device;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -31,7 +31,8 @@ fn ready(node: &mut Node) -> (Namespace, Namespace) {
         let address = network.parse::<IpAddr>().unwrap().into();
         maps.nets().insert(&NetKey { bits, address }, &net_flags::POD).unwrap();
     }
-    let value = MasqueradeValue { v4: NODE4.into(), v6: NODE6.into() };
+    let flags = device_flags::PODS_V4 | device_flags::PODS_V6;
+    let value = MasqueradeValue { v4: NODE4.into(), v6: NODE6.into(), flags };
     maps.masquerade().insert(&index, &value).unwrap();
     outside.run(|| {
         for route in ["default via 10.0.1.1", "-6 default via fd01::1"] {

@@ -24,16 +24,16 @@ fn maps(backends: &[IpAddr]) -> TestMaps {
 }
 
 fn dial(maps: &TestMaps, family: Family, hash: u32) -> Balance {
-    balance((VIP.into(), Be16::new(80), Protocol::Tcp), family, hash, maps)
+    balance((VIP.into(), Be16::new(80), Protocol::Tcp), family, hash, maps, || false)
 }
 
 #[test]
 fn an_address_that_is_no_service_is_left_alone() {
     let maps = maps(&[]);
     let other = (VIP.into(), Be16::new(81), Protocol::Tcp);
-    assert_eq!(balance(other, Family::V4, 0, &maps), Balance::Pass);
+    assert_eq!(balance(other, Family::V4, 0, &maps, || false), Balance::Pass);
     let udp = (VIP.into(), Be16::new(80), Protocol::Udp);
-    assert_eq!(balance(udp, Family::V4, 0, &maps), Balance::Pass);
+    assert_eq!(balance(udp, Family::V4, 0, &maps, || false), Balance::Pass);
 }
 
 #[test]
@@ -78,6 +78,25 @@ fn an_ipv4_socket_never_gets_an_ipv6_backend() {
     let maps = maps(&[IpAddr::V6(Ipv6Addr::LOCALHOST)]);
     assert_eq!(dial(&maps, Family::V4, 0), Balance::Refuse(Counter::SocketLbMissingBackend));
     assert!(matches!(dial(&maps, Family::V6, 0), Balance::To { .. }));
+}
+
+#[test]
+fn a_port_of_the_node_is_found_by_each_of_its_addresses() {
+    let mut maps = maps(&[IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))]);
+    let value = *maps.services.values().next().unwrap();
+    let port = |address: IpAddr| (address.into(), Be16::new(30080), Protocol::Tcp);
+    maps.services.insert(ServiceKey::new(Family::V4.any(), Be16::new(30080), Protocol::Tcp), value);
+    let own = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    maps.own.insert(own.into());
+    let is_balanced = |address, is_of_host: bool| {
+        matches!(balance(port(address), Family::V6, 0, &maps, || is_of_host), Balance::To { .. })
+    };
+    assert!(is_balanced(own, false) && is_balanced(own, true));
+    assert!(!is_balanced(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)), true), "somebody else's address");
+    let loopback = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+    assert!(is_balanced(loopback, true));
+    assert!(!is_balanced(loopback, false), "a pod's own loopback address");
+    assert!(!is_balanced(IpAddr::V6(Ipv6Addr::LOCALHOST), true), "no IPv6 backend, so nothing is offered");
 }
 
 proptest! {

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use mesh_ebpf_abi::{
-    Addr, Be16, DropReason, Family, FragmentKey, FragmentValue, NatKey, NatValue, net_flags,
+    Addr, BackendValue, Be16, DropReason, Family, FragmentKey, FragmentValue, MasqueradeValue, NatKey,
+    NatValue, ServiceKey, ServiceValue, SlotKey, device_flags, net_flags,
 };
 
 use super::{Nat, NatMaps, NatPorts, NatWork, Translation};
 use crate::flow::FourTuple;
+use crate::maps::DatapathMaps;
 use crate::parse::TcpFlags;
 use crate::transport::{Payload, Transport, protocol};
 
-const DEVICE: u32 = 3;
 const PORTS: NatPorts = NatPorts { low: 1024, high: 29999 };
 
 struct Maps {
@@ -32,11 +33,25 @@ impl Maps {
     }
 }
 
-impl NatMaps for Maps {
-    fn masquerade(&self, device: u32, family: Family) -> Option<Addr> {
-        let address = if family == Family::V4 { "198.51.100.1" } else { "2001:db8::1" };
-        (device == DEVICE).then(|| ip(address))
+impl DatapathMaps for Maps {
+    fn service(&self, _: &ServiceKey) -> Option<ServiceValue> {
+        None
     }
+    fn slot(&self, _: &SlotKey) -> Option<u32> {
+        None
+    }
+    fn backend(&self, _: u32) -> Option<BackendValue> {
+        None
+    }
+    fn is_node_address(&self, _: &Addr) -> bool {
+        false
+    }
+    fn proxy_threads(&self) -> u32 {
+        0
+    }
+}
+
+impl NatMaps for Maps {
     fn net_flags(&self, address: &Addr) -> u32 {
         let text = std::string::ToString::to_string(address);
         match () {
@@ -68,6 +83,14 @@ impl NatMaps for Maps {
     }
 }
 
+fn device() -> MasqueradeValue {
+    MasqueradeValue {
+        v4: ip("198.51.100.1"),
+        v6: ip("2001:db8::1"),
+        flags: device_flags::PODS_V4 | device_flags::PODS_V6,
+    }
+}
+
 fn work(packet: &Transport, quoted: Option<&Transport>) -> NatWork {
     let other = quoted.copied().unwrap_or(Transport::EMPTY);
     NatWork { packet: *packet, quoted: other, is_quoting: quoted.is_some(), ..NatWork::EMPTY }
@@ -76,15 +99,21 @@ fn work(packet: &Transport, quoted: Option<&Transport>) -> NatWork {
 fn leaving(
     packet: &Transport,
     quoted: Option<&Transport>,
-    device: u32,
+    device: &MasqueradeValue,
     ports: NatPorts,
     maps: &Maps,
     is_of_node: impl Fn(&NatKey) -> bool,
 ) -> Nat {
-    super::leaving(&mut work(packet, quoted), device, ports, maps, is_of_node)
+    super::leaving(&mut work(packet, quoted), device, false, ports, maps, is_of_node)
 }
 
-fn coming(packet: &Transport, quoted: Option<&Transport>, device: u32, ports: NatPorts, maps: &Maps) -> Nat {
+fn coming(
+    packet: &Transport,
+    quoted: Option<&Transport>,
+    device: &MasqueradeValue,
+    ports: NatPorts,
+    maps: &Maps,
+) -> Nat {
     super::coming(&mut work(packet, quoted), device, ports, maps)
 }
 
@@ -116,7 +145,7 @@ fn syn(port: u16) -> Transport {
 }
 
 fn leave(maps: &Maps, packet: &Transport) -> Nat {
-    leaving(packet, None, DEVICE, PORTS, maps, |_| false)
+    leaving(packet, None, &device(), PORTS, maps, |_| false)
 }
 
 fn translated(nat: Nat) -> Translation {
@@ -141,7 +170,7 @@ fn a_pod_leaves_with_the_nodes_address_and_is_answered() {
     assert!((1024..=29999).contains(&out.port.get()));
     assert_eq!(translated(leave(&maps, &sent)), out, "its next packet the same way");
     let came = answer(&sent, out, TcpFlags::SYN | TcpFlags::ACK);
-    let back = translated(coming(&came, None, DEVICE, PORTS, &maps));
+    let back = translated(coming(&came, None, &device(), PORTS, &maps));
     assert_eq!((back.address, back.port.get()), (ip("10.0.0.7"), 40000));
 
     let six = packet(protocol::UDP, ("fd00::7", 5353), ("2001:db8:9::9", 53), 0);
@@ -152,15 +181,18 @@ fn a_pod_leaves_with_the_nodes_address_and_is_answered() {
 #[test]
 fn only_pods_are_masqueraded_and_only_towards_the_outside() {
     let maps = Maps::new();
-    let passes = |from: &str, to: &str, device| {
+    let passes = |from: &str, to: &str, device: &MasqueradeValue| {
         let packet = packet(protocol::TCP, (from, 40000), (to, 443), TcpFlags::SYN);
         leaving(&packet, None, device, PORTS, &maps, |_| false) == Nat::Pass
     };
-    assert!(passes("198.51.100.1", "192.0.2.9", DEVICE), "the node's own");
-    assert!(passes("10.0.0.7", "10.0.0.8", DEVICE) && passes("10.0.0.7", "10.7.7.7", DEVICE));
-    assert!(passes("10.0.0.7", "192.0.2.9", DEVICE + 1), "a device that masquerades nothing");
-    assert!(!passes("10.0.0.7", "192.0.2.9", DEVICE));
-    assert!(coming(&syn(1), None, DEVICE, PORTS, &maps) == Nat::Pass);
+    assert!(passes("198.51.100.1", "192.0.2.9", &device()), "the node's own");
+    assert!(passes("10.0.0.7", "10.0.0.8", &device()) && passes("10.0.0.7", "10.7.7.7", &device()));
+    assert!(
+        passes("10.0.0.7", "192.0.2.9", &MasqueradeValue::default()),
+        "a device that masquerades nothing"
+    );
+    assert!(!passes("10.0.0.7", "192.0.2.9", &device()));
+    assert!(coming(&syn(1), None, &device(), PORTS, &maps) == Nat::Pass);
 }
 
 #[test]
@@ -170,7 +202,7 @@ fn no_two_connections_share_a_port_towards_one_destination() {
     let mut given = BTreeSet::new();
     let mut refused = 0;
     for number in 0..64u16 {
-        match leaving(&syn(40000 + number), None, DEVICE, ports, &maps, |_| false) {
+        match leaving(&syn(40000 + number), None, &device(), ports, &maps, |_| false) {
             Nat::Translate(to) => assert!(given.insert(to.port.get()), "{} twice", to.port.get()),
             Nat::Drop(DropReason::NoNatPort) => refused += 1,
             other => panic!("{other:?}"),
@@ -180,14 +212,14 @@ fn no_two_connections_share_a_port_towards_one_destination() {
     // Who was refused tries again a second later, and other ports.
     maps.now.set(1001);
     let other = packet(protocol::TCP, ("10.0.0.7", 40000), ("192.0.2.10", 443), TcpFlags::SYN);
-    translated(leaving(&other, None, DEVICE, ports, &maps, |_| false));
+    translated(leaving(&other, None, &device(), ports, &maps, |_| false));
 }
 
 #[test]
 fn a_port_of_the_nodes_own_socket_is_not_taken() {
     let maps = Maps::new();
     let first = translated(leave(&Maps::new(), &syn(40000))).port;
-    let out = leaving(&syn(40000), None, DEVICE, PORTS, &maps, |key| {
+    let out = leaving(&syn(40000), None, &device(), PORTS, &maps, |key| {
         assert_eq!((key.remote, key.local), (ip("192.0.2.9"), ip("198.51.100.1")));
         key.local_port == first
     });
@@ -198,9 +230,9 @@ fn a_port_of_the_nodes_own_socket_is_not_taken() {
 fn a_port_is_free_again_when_its_connection_has_ended_for_a_while() {
     let maps = Maps::new();
     let one = NatPorts { low: 2000, high: 2000 };
-    let try_with = |port| leaving(&syn(port), None, DEVICE, one, &maps, |_| false);
+    let try_with = |port| leaving(&syn(port), None, &device(), one, &maps, |_| false);
     let out = translated(try_with(40000));
-    let came = |flags| coming(&answer(&syn(40000), out, flags), None, DEVICE, one, &maps);
+    let came = |flags| coming(&answer(&syn(40000), out, flags), None, &device(), one, &maps);
     came(TcpFlags::SYN | TcpFlags::ACK);
     maps.now.set(1000 + 7200);
     assert_eq!(try_with(40001), Nat::Drop(DropReason::NoNatPort), "open, and silent for two hours");
@@ -211,7 +243,7 @@ fn a_port_is_free_again_when_its_connection_has_ended_for_a_while() {
     translated(try_with(40001));
     // What is left of the first has lost its way, and does not get into the other's.
     let late = packet(protocol::TCP, ("10.0.0.7", 40000), ("192.0.2.9", 443), TcpFlags::ACK | TcpFlags::FIN);
-    assert_eq!(leaving(&late, None, DEVICE, one, &maps, |_| false), Nat::Drop(DropReason::NoNatPort));
+    assert_eq!(leaving(&late, None, &device(), one, &maps, |_| false), Nat::Drop(DropReason::NoNatPort));
     let back = translated(came(TcpFlags::ACK));
     assert_eq!(back.port.get(), 40001);
 }
@@ -233,7 +265,7 @@ fn a_connection_that_was_forgotten_goes_on_by_the_same_port() {
 fn what_outside_opened_is_answered_by_the_pods_own_address() {
     let maps = Maps::new();
     let asked = packet(protocol::TCP, ("192.0.2.9", 50000), ("10.0.0.7", 8080), TcpFlags::SYN);
-    assert_eq!(coming(&asked, None, DEVICE, PORTS, &maps), Nat::Pass);
+    assert_eq!(coming(&asked, None, &device(), PORTS, &maps), Nat::Pass);
     let answered =
         packet(protocol::TCP, ("10.0.0.7", 8080), ("192.0.2.9", 50000), TcpFlags::SYN | TcpFlags::ACK);
     assert_eq!(leave(&maps, &answered), Nat::Pass);
@@ -257,16 +289,16 @@ fn errors_find_the_pod_whose_packet_they_quote() {
         payload: Payload::Error(42),
         ..packet(protocol::ICMP, ("192.0.2.254", 0), ("198.51.100.1", 0), 0)
     };
-    let back = translated(coming(&error, Some(&quoted), DEVICE, PORTS, &maps));
+    let back = translated(coming(&error, Some(&quoted), &device(), PORTS, &maps));
     assert_eq!((back.address, back.port.get()), (ip("10.0.0.7"), 40000));
-    assert_eq!(coming(&error, Some(&syn(1)), DEVICE, PORTS, &maps), Nat::Pass, "about no packet of ours");
+    assert_eq!(coming(&error, Some(&syn(1)), &device(), PORTS, &maps), Nat::Pass, "about no packet of ours");
     // And the other way: the pod says that nobody listens for what was answered.
     let refused = Transport {
         payload: Payload::Error(42),
         ..packet(protocol::ICMP, ("10.0.0.7", 0), ("192.0.2.9", 0), 0)
     };
     let came = Transport { tuple: sent.tuple.reversed(), ..sent };
-    assert_eq!(translated(leaving(&refused, Some(&came), DEVICE, PORTS, &maps, |_| false)), out);
+    assert_eq!(translated(leaving(&refused, Some(&came), &device(), PORTS, &maps, |_| false)), out);
 }
 
 #[test]

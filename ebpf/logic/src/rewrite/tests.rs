@@ -62,6 +62,10 @@ impl PacketEdit for Memory {
         self.adjust(offset, super::difference(from, to), covered)
     }
 
+    fn adjust_header_word(&self, offset: u32, from: u32, to: u32) -> bool {
+        self.adjust_header(offset, from, to)
+    }
+
     fn adjust(&self, offset: u32, difference: u32, covered: Covered) -> bool {
         let Some(old) = self.load::<2>(offset).map(u16::from_ne_bytes) else { return false };
         if covered.is_udp && old == 0 {
@@ -151,7 +155,7 @@ fn to(packet: &[u8]) -> Translation {
         4 => "203.0.113.77".parse().unwrap(),
         _ => "2001:db8:77::abcd".parse().unwrap(),
     };
-    Translation { address: Addr::from(address), port: Be16::new(1234) }
+    Translation { address: Addr::from(address), port: Be16::new(1234), by_frontend: false }
 }
 
 #[test]
@@ -231,5 +235,25 @@ fn a_packet_that_is_cut_is_not_half_rewritten_in_silence() {
                 assert!(done.is_none() || at.payload != Payload::Ports || length >= at.offset as usize + 8);
             }
         }
+    }
+}
+
+#[test]
+fn a_hop_is_taken_and_the_header_stays_right_until_there_is_none() {
+    for packet in all() {
+        let mut frame = [0; 14].to_vec();
+        frame.extend(&packet);
+        let place = if packet[0] >> 4 == 4 { 14 + 8 } else { 14 + 7 };
+        let hops = frame[place];
+        let memory = Memory(RefCell::new(frame.clone()));
+        for left in (1..hops).rev() {
+            crate::rewrite::one_hop(&memory).expect("there is one");
+            let now = memory.0.borrow();
+            assert_eq!(now[place], left);
+            assert_eq!(sums(&now[14..]), sums(&packet));
+        }
+        let before = memory.0.borrow().clone();
+        assert_eq!(crate::rewrite::one_hop(&memory), None, "its last");
+        assert_eq!(*memory.0.borrow(), before, "left as it is");
     }
 }

@@ -1,5 +1,7 @@
 use mesh_model::NamespacedName;
-use mesh_model::service::{AppProtocol, ClientAddress, L7Balance, Protocol, Service, ServiceKind};
+use mesh_model::service::{
+    AppProtocol, ClientAddress, L7Balance, Protocol, Service, ServiceKind, TrafficPolicy,
+};
 use serde_json::{Value, json};
 
 use super::{notes, service, set};
@@ -109,4 +111,18 @@ fn annotations_choose_client_address_and_balancing() {
         notes(&ingested),
         [("metadata.annotations[service.millrace.io/client-address]", "InvalidAnnotation")]
     );
+}
+
+#[test]
+fn traffic_policies_are_read_and_one_that_is_none_is_named() {
+    let (service, ingested) =
+        read(json!({"externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local"}));
+    assert_eq!(
+        (service.external_traffic, service.internal_traffic),
+        (TrafficPolicy::Local, TrafficPolicy::Local)
+    );
+    assert_eq!(notes(&ingested), []);
+    let (service, ingested) = read(json!({"externalTrafficPolicy": "Near"}));
+    assert_eq!(service.external_traffic, TrafficPolicy::Cluster);
+    assert_eq!(notes(&ingested).len(), 1);
 }
