@@ -389,6 +389,15 @@ pub(crate) enum Kind {
     /// CiliumNode.
     #[value(name = "ciliumnode", alias = "ciliumnodes", alias = "cn")]
     CiliumNode,
+    /// Pod, of the agent's node.
+    #[value(alias = "pods", alias = "po")]
+    Pod,
+    /// CiliumIdentity.
+    #[value(name = "ciliumidentity", alias = "ciliumidentities", alias = "ciliumid")]
+    CiliumIdentity,
+    /// CiliumEndpoint.
+    #[value(name = "ciliumendpoint", alias = "ciliumendpoints", alias = "cep")]
+    CiliumEndpoint,
     /// CiliumLoadBalancerIPPool.
     #[value(
         name = "ciliumloadbalancerippool",
@@ -416,6 +425,9 @@ impl Kind {
             Self::Namespace => "namespace",
             Self::Node => "node",
             Self::CiliumNode => "ciliumnode",
+            Self::Pod => "pod",
+            Self::CiliumIdentity => "ciliumidentity",
+            Self::CiliumEndpoint => "ciliumendpoint",
             Self::LbPool => "ciliumloadbalancerippool",
         }
     }

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The role that a cluster has once: write the statuses of Ingresses, Gateways, GatewayClasses and routes.
-    Operator(OperatorOptions),
+    Operator(Box<OperatorOptions>),
     /// Take out what an agent left in the kernel: links, maps, routes and rules below its own roots.
     Cleanup(CleanupOptions),
 }
@@ -37,6 +37,14 @@ pub(crate) struct OperatorOptions {
     pub(crate) cluster: ClusterOptions,
     #[command(flatten)]
     pub(crate) translation: TranslationOptions,
+    #[command(flatten)]
+    pub(crate) cluster_pool: ClusterPoolOptions,
+    /// How often an identity that pods have is marked as in use.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub(crate) identity_gc_interval: Duration,
+    /// An identity that no pod had for so long is deleted.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub(crate) identity_heartbeat_timeout: Duration,
     #[command(flatten)]
     pub(crate) log: LogOptions,
     /// Namespace of the Lease that one of several operators holds.
@@ -51,6 +59,26 @@ pub(crate) struct OperatorOptions {
     /// How often the Lease is renewed or looked at.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub(crate) leader_election_retry_period: Duration,
+}
+
+/// Where the operator takes the nodes' ranges from.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterPoolOptions {
+    /// Who gives nodes the ranges of their pods' addresses: the operator in the modes with a pool.
+    #[arg(long, value_enum)]
+    pub(crate) ipam: Option<Ipam>,
+    /// Ranges that nodes get blocks of.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) cluster_pool_ipv4_cidr: Vec<Ipv4Net>,
+    /// Length of the prefix of a node's block.
+    #[arg(long, value_name = "BITS", default_value_t = 24)]
+    pub(crate) cluster_pool_ipv4_mask_size: u8,
+    /// The same for IPv6.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) cluster_pool_ipv6_cidr: Vec<Ipv6Net>,
+    /// Length of the prefix of a node's block of IPv6.
+    #[arg(long, value_name = "BITS", default_value_t = 112)]
+    pub(crate) cluster_pool_ipv6_mask_size: u8,
 }
 
 /// Options of `cleanup`.
@@ -325,6 +353,20 @@ pub(crate) enum Ipam {
     Kubernetes,
     /// `spec.ipam.podCIDRs` of the CiliumNode, which the operator gives it.
     ClusterPool,
+    /// The same, and further ranges when there is need of them; those without pods go back.
+    #[value(name = "cluster-pool-v2beta")]
+    ClusterPoolV2Beta,
+}
+
+impl Ipam {
+    /// As the flag writes it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::ClusterPool => "cluster-pool",
+            Self::ClusterPoolV2Beta => "cluster-pool-v2beta",
+        }
+    }
 }
 
 /// Whether eBPF redirects.

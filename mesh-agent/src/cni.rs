@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mesh_cni_wire::{
@@ -86,14 +86,15 @@ fn handle(
     }
     match request.command {
         Command::Add => {
+            let began = Instant::now();
             let [namespace, inside] = inside(descriptors)?;
             let wanted = wanted(request)?;
             let endpoint = pods.add(wanted, &namespace, inside)?;
             let addresses: Vec<String> = endpoint.addresses.iter().map(ToString::to_string).collect();
             let message = format!("endpoint {} with {}", endpoint.id, addresses.join(", "));
-            events.record(
-                Happened::normal(Kind::EndpointCreated, subject(request), message).with(json!(endpoint)),
-            );
+            let mut details = json!(endpoint);
+            details["milliseconds"] = json!(began.elapsed().as_secs_f64() * 1e3);
+            events.record(Happened::normal(Kind::EndpointCreated, subject(request), message).with(details));
             Ok(success(&endpoint).document(request.version()))
         }
         Command::Del => {

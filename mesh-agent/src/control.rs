@@ -110,6 +110,7 @@ impl Control {
         let mut refresh = tokio::time::interval(Duration::from_secs(5));
         // What is derived already.
         let mut revision = 0;
+        let mut last_addresses = Arc::default();
         loop {
             tokio::select! {
                 // Objects first: what the proxy says of the last state can wait for the next one.
@@ -126,7 +127,15 @@ impl Control {
             self.tell_all(changes::watches(&told.watches, &read.watches));
             told.watches = read.watches.clone();
             let now_own = self.node.borrow_and_update().outer_addresses();
-            if read.revision > 0 && (read.revision != revision || now_own != own_addresses) {
+            // Nodes and pods come and go all the time, and nothing here follows from them.
+            let is_same = revision > 0
+                && read.addresses == last_addresses
+                && told.objects.is_same_but_nodes_and_pods(&read.objects);
+            if read.revision > 0 && is_same && now_own == own_addresses {
+                revision = read.revision;
+                self.tell_objects(&read, &mut told);
+            } else if read.revision > 0 && (read.revision != revision || now_own != own_addresses) {
+                last_addresses = read.addresses.clone();
                 own_addresses = now_own;
                 revision = read.revision;
                 self.tell_objects(&read, &mut told);

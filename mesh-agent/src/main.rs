@@ -22,11 +22,15 @@ mod events;
 #[cfg(test)]
 mod fixture;
 mod health;
+mod identity_gc;
+mod identity_keeper;
 mod logs;
 mod masquerade;
+mod node_ranges;
 mod nodes;
 mod objects;
 mod operator;
+mod own_node;
 mod pod_network;
 mod pod_ranges;
 mod processes;

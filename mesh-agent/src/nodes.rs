@@ -1,11 +1,13 @@
 //! The cluster's nodes: the ranges that this one has for its pods, and the ways to the pods of the others.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use mesh_control_ipam::Mark;
 use mesh_control_node::{DesiredRoute, KnownNode, NODES, Netlink, NodeState, direct_routes, routing_device};
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_ingest::{Nodes, PodRanges, nodes};
@@ -44,7 +46,7 @@ impl NodesConfig {
     /// As the options say.
     pub(crate) fn of(options: &PodOptions) -> Self {
         let ranges = match options.ipam {
-            Some(Ipam::ClusterPool) => PodRanges::OfCiliumNodes,
+            Some(Ipam::ClusterPool | Ipam::ClusterPoolV2Beta) => PodRanges::OfCiliumNodes,
             Some(Ipam::Kubernetes) | None => PodRanges::OfNodes,
         };
         Self {
@@ -116,16 +118,18 @@ impl NodesKeeper {
         let mut is_first = true;
         let mut read = Nodes::default();
         let mut tunnel_routes = Vec::new();
+        let mut written = None;
         loop {
             let mut trouble = None;
             let now = self.source.read();
             let is_new = !last.nodes.ptr_eq(&now.objects.nodes)
                 || !last.cilium_nodes.ptr_eq(&now.objects.cilium_nodes);
-            if now.revision > 0 && (is_new || is_first) {
+            let is_new = now.revision > 0 && (is_new || is_first);
+            if is_new {
                 last = (*now.objects).clone();
                 is_first = false;
                 read = nodes(&last, self.config.ranges);
-                self.take_ranges(&read.nodes);
+                self.take_ranges(&read.nodes, &released(&last, &self.config.own));
             }
             let state = self.state.borrow_and_update().clone();
             if !is_first {
@@ -137,7 +141,12 @@ impl NodesKeeper {
                         trouble = Some(format!("{error:#}"));
                     }
                 }
-                self.write(&read.nodes, &state, &tunnel_routes);
+                // Devices of pods come and go all the time.
+                let now = (self.devices(&read.nodes, &state), tunnel_routes.clone());
+                if is_new || written.as_ref() != Some(&now) {
+                    self.write(&read.nodes, now.0, &tunnel_routes);
+                    written = Some(now);
+                }
                 if let Err(error) = self.keep_neighbours(&read.nodes).await {
                     tracing::warn!("{error:#}");
                     trouble = Some(format!("{error:#}"));
@@ -156,7 +165,8 @@ impl NodesKeeper {
         }
     }
 
-    fn take_ranges(&self, nodes: &[Node]) {
+    /// `released`: those that an agent of this node has given back, and the operator has not taken yet.
+    fn take_ranges(&self, nodes: &[Node], released: &BTreeSet<IpNet>) {
         let Some(pods) = &self.pods else { return };
         let NodesConfig { own, takes_ranges, is_wanted, options, .. } = &self.config;
         let others = nodes.iter().filter(|node| node.name != *own).flat_map(|node| &node.pod_ranges);
@@ -164,8 +174,12 @@ impl NodesKeeper {
         let own = nodes.iter().find(|node| node.name == *own);
         // While its object is away, as when it is made anew, the node goes on with what it has.
         let Some(own) = own.filter(|own| *takes_ranges && !own.pod_ranges.is_empty()) else { return };
-        let ranges: Vec<IpNet> =
-            own.pod_ranges.iter().filter(|range| is_wanted(options, range)).copied().collect();
+        let ranges: Vec<IpNet> = own
+            .pod_ranges
+            .iter()
+            .filter(|range| is_wanted(options, range) && !released.contains(range))
+            .copied()
+            .collect();
         pods.set_ranges(&ranges);
     }
 
@@ -186,11 +200,16 @@ impl NodesKeeper {
         Ok(())
     }
 
-    fn write(&self, nodes: &[Node], state: &NodeState, tunnel_routes: &[Arc<DesiredRoute>]) {
+    /// The devices towards other nodes, of IPv4 and of IPv6.
+    fn devices(&self, nodes: &[Node], state: &NodeState) -> [Option<u32>; 2] {
         let own = nodes.iter().find(|node| node.name == self.config.own);
         let asked = self.config.options.direct_routing_device.as_deref();
-        let device =
-            |is_v4| own.and_then(|own| routing_device(state, asked, own, is_v4)).map(|link| link.index);
+        [true, false]
+            .map(|is_v4| own.and_then(|own| routing_device(state, asked, own, is_v4)).map(|link| link.index))
+    }
+
+    fn write(&self, nodes: &[Node], [v4, v6]: [Option<u32>; 2], tunnel_routes: &[Arc<DesiredRoute>]) {
+        let device = |is_v4| if is_v4 { v4 } else { v6 };
         let routes = match self.config.options.auto_direct_node_routes {
             true => direct_routes(nodes, &self.config.own, device),
             false => tunnel_routes.to_vec(),
@@ -223,4 +242,11 @@ impl NodesKeeper {
         }
         PartHealth::ok(NAME, format!("{count} nodes"))
     }
+}
+
+fn released(objects: &ObjectSet, own: &str) -> BTreeSet<IpNet> {
+    let marks = objects.cilium_nodes.get(own).map(|stored| &stored.object.status.ipam.pod_cidrs);
+    let released =
+        marks.into_iter().flatten().filter(|(_, said)| Mark::find(&said.status) == Some(Mark::Released));
+    released.filter_map(|(range, _)| range.parse::<IpNet>().ok()).map(|range| range.trunc()).collect()
 }

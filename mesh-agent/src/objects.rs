@@ -30,6 +30,9 @@ pub(crate) fn document(object: &Object) -> Value {
         Object::ReferenceGrant(stored) => plain(stored),
         Object::LbPool(stored) => plain(stored),
         Object::CiliumNode(stored) => plain(stored),
+        Object::Pod(stored) => plain(stored),
+        Object::CiliumIdentity(stored) => plain(stored),
+        Object::CiliumEndpoint(stored) => plain(stored),
     }
 }
 

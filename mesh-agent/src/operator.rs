@@ -4,13 +4,18 @@
 //! that one which takes over writes at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
+use mesh_control_identity::Timing;
 use mesh_gateway_api::{CILIUM_CONTROLLER, CONTROLLER};
-use mesh_k8s_api::Kind;
-use mesh_k8s_reflect::{ApiState, Config, Lease, LeaseConfig, Reflection, StatusWriter};
+use mesh_k8s_api::{Kind, ObjectSet};
+use mesh_k8s_reflect::{
+    ApiState, Config, Lease, LeaseConfig, ObjectWriter, PodsOf, Reflection, StatusWriter,
+};
+use mesh_model::address::AddressAssignments;
 use mesh_model::{NamespacedName, ObjectKey};
 use mesh_xds::resolve::ResolveConfig;
 use serde_json::Value;
@@ -19,6 +24,8 @@ use tokio::time::{interval, sleep, sleep_until};
 
 use crate::args::OperatorOptions;
 use crate::derive::{DeriveConfig, Derived, Input, derive};
+use crate::identity_gc::IdentityCollector;
+use crate::node_ranges::NodeRanges;
 use crate::objects;
 use crate::programmed::{self, ProxyListeners};
 use crate::source::reflect_config;
@@ -43,17 +50,26 @@ pub(crate) fn run(options: &OperatorOptions) -> anyhow::Result<()> {
 }
 
 async fn operate(options: &OperatorOptions) -> anyhow::Result<()> {
-    let config = Config { keep_status: true, ..reflect_config(&options.cluster) };
+    let pods = options.cluster_pool.ipam.map(|_| PodsOf::Nobody);
+    let config = Config { keep_status: true, pods, ..reflect_config(&options.cluster) };
     let server = config.server.clone();
     let lease = lease_config(options)?;
     let reflection = Reflection::start(config).await.context("cannot read from an API server")?;
     let mut state = reflection.state();
     let controllers = vec![CONTROLLER.to_owned(), CILIUM_CONTROLLER.to_owned()];
+    let ranges = NodeRanges::new(&options.cluster_pool, ObjectWriter::new(server.clone(), LEASE).await?)?;
     let writer = StatusWriter::new(server.clone(), controllers).await?;
-    let lease = Lease::start(server, lease).await?;
+    let lease = Lease::start(server.clone(), lease).await?;
     let mut leading = lease.leading();
     let mut statuses = Statuses::new(options);
-    let mut operator = Operator { writer };
+    let identities = IdentityCollector {
+        writer: ObjectWriter::new(server, LEASE).await?,
+        timing: Timing {
+            interval: options.identity_gc_interval.as_secs().cast_signed(),
+            timeout: options.identity_heartbeat_timeout.as_secs().cast_signed(),
+        },
+    };
+    let mut operator = Operator { writer, ranges, identities };
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
@@ -122,6 +138,9 @@ struct Statuses {
     derived: Derived,
     calendar: Calendar,
     revision: u64,
+    /// What that was worked out from.
+    objects: Arc<ObjectSet>,
+    addresses: Arc<AddressAssignments>,
     desired: BTreeMap<ObjectKey, Value>,
 }
 
@@ -135,14 +154,21 @@ impl Statuses {
             derived: Derived::default(),
             calendar: Calendar::default(),
             revision: 0,
+            objects: Arc::default(),
+            addresses: Arc::default(),
             desired: BTreeMap::new(),
         }
     }
 
     /// By object. Worked out when there is a new revision.
     fn desired(&mut self, state: &ApiState) -> &BTreeMap<ObjectKey, Value> {
-        if state.revision != self.revision {
+        // No status follows from nodes and pods, which come and go all the time.
+        let is_same = self.revision > 0
+            && self.addresses == state.addresses
+            && self.objects.is_same_but_nodes_and_pods(&state.objects);
+        if state.revision != self.revision && !is_same {
             self.revision = state.revision;
+            (self.objects, self.addresses) = (state.objects.clone(), state.addresses.clone());
             let input =
                 Input { objects: &state.objects, own_addresses: &[], written_addresses: &state.addresses };
             self.derived = derive(&input, &self.derived, &self.config);
@@ -179,6 +205,9 @@ impl Statuses {
 
 struct Operator {
     writer: StatusWriter,
+    /// Where it gives nodes their ranges.
+    ranges: Option<NodeRanges>,
+    identities: IdentityCollector,
 }
 
 impl Operator {
@@ -192,6 +221,11 @@ impl Operator {
         if !is_leading() {
             return None;
         }
+        // Before what may be many statuses: pods wait for it.
+        if let Some(ranges) = &mut self.ranges {
+            ranges.write(state, &is_leading).await;
+        }
+        self.identities.write(state, Timestamp::now(), &is_leading).await;
         let written = self.writer.write(state, desired, is_leading).await;
         if written.count > 0 {
             tracing::info!(count = written.count, revision = state.revision, "statuses written");

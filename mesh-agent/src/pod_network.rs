@@ -1,6 +1,6 @@
 //! The pods' network on this node: an address, devices and routes, and the programs on the device, as one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,7 +11,7 @@ use anyhow::Context;
 use ipnet::IpNet;
 use mesh_cni_wire::{Attachment, Code, Failure};
 use mesh_control_endpoint::{Endpoint, Endpoints, PodName, PortMapping, PortProtocol, Wanted};
-use mesh_control_ipam::{IpamError, NodeIpam, Usage};
+use mesh_control_ipam::{IpamError, Mark, NodeIpam, Thresholds, Usage, marks};
 use mesh_control_loadbalancer::HostPort;
 use mesh_control_node::{Forwarding, Link, NodeState, TUNNEL_DEVICE, enable_forwarding};
 use mesh_model::service::Protocol;
@@ -38,6 +38,10 @@ const MTU: u32 = 1500;
 pub(crate) struct PodNetwork {
     endpoints: Endpoints,
     ipam: Mutex<NodeIpam>,
+    /// Ranges that this node has and gives nothing from: the operator may have given them to another by now.
+    released: Mutex<BTreeSet<IpNet>>,
+    /// Rises when an address was given or came back.
+    changed: watch::Sender<u64>,
     datapath: Arc<Datapath>,
     node: watch::Receiver<NodeState>,
     /// Asked for; 0: that of the devices.
@@ -105,6 +109,8 @@ impl PodNetwork {
         let pods = Self {
             endpoints,
             ipam: Mutex::default(),
+            released: Mutex::default(),
+            changed: watch::Sender::new(0),
             datapath,
             node,
             mtu: options.mtu,
@@ -141,6 +147,12 @@ impl PodNetwork {
             if let Err(error) = enable_forwarding(family) {
                 self.trouble(format!("the node does not forward ({error}): sysctl -w {switch}=1"));
             }
+        }
+        {
+            let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that went and comes again is as any other.
+            released.retain(|range| ranges.contains(range));
+            ranges.retain(|range| !released.contains(range));
         }
         {
             // Whoever is removed meanwhile gives back only after this, what it is given here as well.
@@ -211,6 +223,29 @@ impl PodNetwork {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What is to be said of the blocks that this node has, see [`marks`]. From one that is marked as released nothing is
+    /// given any more.
+    pub(crate) fn mark(&self, blocks: &[IpNet], thresholds: Thresholds) -> BTreeMap<IpNet, Mark> {
+        // Nobody may get an address of a block between its being found unused and its release.
+        let mut ipam = self.lock();
+        let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = marks(blocks, &ipam.usage(), &released, thresholds);
+        let now: BTreeSet<IpNet> =
+            marks.iter().filter(|(_, mark)| **mark == Mark::Released).map(|(block, _)| *block).collect();
+        if now != *released {
+            let usage = ipam.usage();
+            let kept = usage.iter().filter(|usage| !usage.is_leaving && !now.contains(&usage.range));
+            ipam.set_ranges(&kept.map(|usage| usage.range).collect::<Vec<_>>());
+            *released = now;
+        }
+        marks
+    }
+
+    /// Wakes when an address was given or came back.
+    pub(crate) fn usage_changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// The ranges of other nodes' pods.
     pub(crate) fn set_remote_ranges(&self, ranges: Vec<IpNet>) {
         self.datapath.masquerade().set_remote(ranges);
@@ -251,7 +286,11 @@ impl PodNetwork {
             Err(error) => Err(network(&format!("{error:#}"))),
         };
         match &finished {
-            Ok(_) => self.tell_host_ports(),
+            // What is said of it is said of an endpoint that is there.
+            Ok(_) => {
+                self.tell_host_ports();
+                self.changed.send_modify(|count| *count += 1);
+            }
             Err(_) => drop(self.take_away(&attachment)?),
         }
         finished
@@ -385,6 +424,7 @@ impl PodNetwork {
         if let Some(endpoint) = &removed {
             self.lock().release(&endpoint.addresses, &owner_of(endpoint));
             self.tell_host_ports();
+            self.changed.send_modify(|count| *count += 1);
         }
         Ok(removed)
     }
@@ -420,7 +460,7 @@ fn awaited(options: &PodOptions) -> String {
             "Kubernetes writes spec.podCIDRs of Node {node} when its controller manager runs with \
              --allocate-node-cidrs; this is tried again"
         ),
-        Some(Ipam::ClusterPool) => format!(
+        Some(Ipam::ClusterPool | Ipam::ClusterPoolV2Beta) => format!(
             "the operator writes spec.ipam.podCIDRs of CiliumNode {node}; see its log; this is tried again"
         ),
         None => "set --ipv4-range or --ipv6-range".to_owned(),

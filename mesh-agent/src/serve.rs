@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mesh_control_node::{Netlink, NetlinkTarget, NodeState, RedirectRouting, observe};
+use mesh_k8s_reflect::ObjectWriter;
 use mesh_tables::{Database, Reconciler, ReconcilerConfig};
 use mesh_xds::resolve::ResolveConfig;
 use mesh_xds::server::{ResourceCache, Server, ServerConfig};
@@ -22,14 +23,19 @@ use crate::datapath::Datapath;
 use crate::derive::DeriveConfig;
 use crate::entries::Entries;
 use crate::events::{EventLog, Happened, Kind};
+use crate::identity_keeper::IdentityKeeper;
 use crate::nodes::{FILLED_BY_NODES, NodesConfig, NodesKeeper, NodesReport};
+use crate::own_node::OwnNode;
 use crate::pod_network::{PodNetwork, PodsHere};
 use crate::proxy::{ProxyProcess, Started};
-use crate::source::Source;
+use crate::source::{Source, reflect_config};
 use crate::state::State;
 use crate::tunnels::{TunnelOptions, Tunnels};
 use crate::view::View;
 use crate::{api, cni, datapath, logs, proxy_watch, run_dir};
+
+/// Who writes objects, for the record of the API server.
+const AGENT: &str = "millrace-agent";
 
 /// Runs the agent until SIGTERM or SIGINT. What it set up in the kernel and the proxy stays and serves on.
 pub(crate) fn serve(options: &ServeOptions) -> anyhow::Result<()> {
@@ -91,7 +97,8 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         false => None,
     };
 
-    let mut source = Source::start(&options.source).await?;
+    let mut source =
+        Source::start(&options.source, options.pods.ipam.map(|_| options.pods.node_name())).await?;
     let node = match redirect {
         true => observe().await.context("cannot follow the node's devices")?,
         false => watch::channel(NodeState::default()).1,
@@ -134,23 +141,42 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     tokio::spawn(proxy_watch::watch(proxy.clone(), view.clone()));
     let keeper = options.start_proxy.then(|| tokio::spawn(keep_proxy(proxy)));
 
+    let known_nodes = database.add_table([]);
     let nodes_keeper = NodesKeeper {
         config: NodesConfig::of(&options.pods),
         source: source.clone(),
         state: node.clone(),
         database: database.clone(),
-        nodes: database.add_table([]),
+        nodes: known_nodes,
         routes: kernel.as_ref().map(|kernel| kernel.routes),
         neighbours: match kernel.is_some() && options.pods.enable_l2_neigh_discovery {
             true => Some(Netlink::start().context("cannot talk to the kernel about neighbours")?),
             false => None,
         },
         tunnels: start_tunnels(options, datapath.as_ref())?,
-        pods,
+        pods: pods.clone(),
         report: nodes,
     };
-    // Ends with the source.
+    // All end with the source.
     tokio::spawn(nodes_keeper.run());
+    if let (Some(ipam), Some(pods), None) = (options.pods.ipam, pods, &options.source.manifests) {
+        let server = reflect_config(&options.source.cluster).server;
+        let writer = ObjectWriter::new(server.clone(), AGENT).await?;
+        let name = options.pods.node_name();
+        tokio::spawn(
+            OwnNode { writer, name: name.clone(), ipam, source: source.clone(), pods: pods.clone() }.run(),
+        );
+        let identities = IdentityKeeper {
+            writer: ObjectWriter::new(server, AGENT).await?,
+            own: name,
+            source: source.clone(),
+            pods,
+            database: database.clone(),
+            nodes: known_nodes,
+            ipcache: database.add_table([]),
+        };
+        tokio::spawn(identities.run());
+    }
     let control = Control {
         config: derive_config(options, &entries),
         source,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use mesh_k8s_api::ObjectSet;
 use mesh_k8s_files::{FolderState, Watcher};
-use mesh_k8s_reflect::{ApiServer, ApiState, Phase, Reflection, WatchState};
+use mesh_k8s_reflect::{ApiServer, ApiState, Config, Phase, PodsOf, Reflection, WatchState};
 use mesh_model::address::AddressAssignments;
 use tokio::sync::watch;
 
@@ -57,10 +57,12 @@ pub(crate) struct Ended;
 
 impl Source {
     /// Begins to follow what the options name.
-    pub(crate) async fn start(options: &SourceOptions) -> anyhow::Result<Self> {
+    ///
+    /// `pods`: the node whose Pods are needed, where the agent makes their network.
+    pub(crate) async fn start(options: &SourceOptions, pods: Option<String>) -> anyhow::Result<Self> {
         match &options.manifests {
             Some(manifests) => Self::folder(manifests.clone()),
-            None => Self::cluster(&options.cluster).await,
+            None => Self::cluster(&options.cluster, pods).await,
         }
     }
 
@@ -69,8 +71,8 @@ impl Source {
         Ok(Self::Folder { state: watcher.state(), _watcher: Arc::new(watcher) })
     }
 
-    async fn cluster(options: &ClusterOptions) -> anyhow::Result<Self> {
-        let config = reflect_config(options);
+    async fn cluster(options: &ClusterOptions, pods: Option<String>) -> anyhow::Result<Self> {
+        let config = Config { pods: pods.map(PodsOf::Node), ..reflect_config(options) };
         if config.server == ApiServer::default() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
             bail!(
                 "there is no source of objects: set --manifests to a folder, or --k8s-kubeconfig-path or \
@@ -100,15 +102,12 @@ impl Source {
 }
 
 /// What is read of which API server.
-pub(crate) fn reflect_config(options: &ClusterOptions) -> mesh_k8s_reflect::Config {
+pub(crate) fn reflect_config(options: &ClusterOptions) -> Config {
     let server = ApiServer {
         kubeconfig: options.k8s_kubeconfig_path.clone(),
         urls: options.k8s_api_server_urls.clone(),
     };
-    mesh_k8s_reflect::Config {
-        secret_namespaces: options.secrets_namespaces.clone(),
-        ..mesh_k8s_reflect::Config::new(server)
-    }
+    Config { secret_namespaces: options.secrets_namespaces.clone(), ..Config::new(server) }
 }
 
 fn of_folder(folder: &FolderState) -> Read {

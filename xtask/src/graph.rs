@@ -48,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "mesh-control-node",
         &["mesh-model", "mesh-tables", "mesh-ebpf-abi", "mesh-ebpf-logic", "mesh-ebpf-maps"],
     ),
+    ("mesh-control-identity", &["mesh-model", "mesh-tables"]),
     ("mesh-control-ipam", &["mesh-model", "mesh-tables"]),
     ("mesh-control-endpoint", &["mesh-model", "mesh-tables"]),
     ("mesh-l7proxy-config", &["mesh-model", "mesh-xds-proto"]),

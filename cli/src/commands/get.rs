@@ -68,6 +68,9 @@ fn table(output: &Output, kind: Kind, objects: &[&Value]) -> String {
         Kind::LbPool => (false, &["BLOCKS", "DISABLED"], pool),
         Kind::Node => (false, &["INTERNAL-IP", "POD-CIDRS"], node),
         Kind::CiliumNode => (false, &["INTERNAL-IP", "POD-CIDRS"], cilium_node),
+        Kind::Pod => (true, &["ACCOUNT"], |object| vec![cell(&object["spec"]["serviceAccountName"])]),
+        Kind::CiliumIdentity => (false, &["LABELS"], identity),
+        Kind::CiliumEndpoint => (true, &["IDENTITY", "ADDRESSES", "NODE", "STATE"], endpoint),
     };
     let names: &[&str] = if is_namespaced { &["NAMESPACE", "NAME"] } else { &["NAME"] };
     // What is wrong with an Ingress is prose.
@@ -233,6 +236,23 @@ fn cilium_node(object: &Value) -> Vec<String> {
 fn internal_addresses(addresses: &Value, field: &str, ranges: &Value) -> Vec<String> {
     let internal = items(addresses).filter(|address| address["type"] == "InternalIP");
     vec![joined(internal.map(|address| text(&address[field]))), joined(items(ranges).map(text))]
+}
+
+fn identity(object: &Value) -> Vec<String> {
+    let labels = object["security-labels"].as_object().into_iter().flatten();
+    vec![joined(labels.map(|(label, value)| format!("{label}={}", text(value))))]
+}
+
+fn endpoint(object: &Value) -> Vec<String> {
+    let status = &object["status"];
+    let pairs = items(&status["networking"]["addressing"]);
+    let addresses = pairs.flat_map(|pair| [text(&pair["ipv4"]), text(&pair["ipv6"])]);
+    vec![
+        cell(&status["identity"]["id"]),
+        joined(addresses.filter(|address| !address.is_empty())),
+        cell(&status["networking"]["node"]),
+        cell(&status["state"]),
+    ]
 }
 
 #[cfg(test)]

@@ -31,7 +31,8 @@ pub struct ObjectChange {
 }
 
 impl ObjectSet {
-    /// What became of the objects of `before`, by kind and key. Costs a walk over both sets; content is compared
+    /// What became of the objects of `before`, by kind and key; pods, which come and go with every roll-out, and what is
+    /// written about them, are left out. Costs a walk over both sets; content is compared
     /// only where it is not shared.
     pub fn changes_since(&self, before: &Self) -> Vec<ObjectChange> {
         let mut changes = Vec::new();

@@ -1,12 +1,13 @@
 //! One parsed value to one typed object, with everything an API server would find wrong with it.
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Secret as WireSecret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret as WireSecret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cilium_endpoint::{CiliumEndpoint, CiliumIdentity};
 use crate::cilium_node::CiliumNode;
 use crate::finding::{Finding, Severity};
 use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
@@ -55,22 +56,48 @@ impl Object {
             Kind::ReferenceGrant => finish::<ReferenceGrant>(value, facts, findings),
             Kind::LbPool => finish::<LbPool>(value, facts, findings),
             Kind::CiliumNode => finish::<CiliumNode>(value, facts, findings),
+            Kind::Pod => finish::<Pod>(value, facts, findings),
+            Kind::CiliumIdentity => finish::<CiliumIdentity>(value, facts, findings),
+            Kind::CiliumEndpoint => finish::<CiliumEndpoint>(value, facts, findings),
         }
     }
 }
 
 /// Makes `value` what translators take: nulls gone, managed fields, the copy that `kubectl apply` leaves and the
-/// status gone (a Service keeps its status: the addresses it was given are in it; a Node its addresses), no
+/// status gone (a Service keeps its status: the addresses it was given are in it; a Node its addresses; a
+/// CiliumNode what is said of its ranges; a CiliumEndpoint who and where it is), of a Pod all but its account and node, no
 /// namespace on a kind that has none. True when a namespace was taken out.
 pub fn normalise(kind: Kind, value: &mut Value) -> bool {
     remove_nulls(value);
     let Some(object) = value.as_object_mut() else { return false };
     match kind {
         Kind::Service => {}
+        Kind::CiliumEndpoint => {
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                status
+                    .retain(|field, _| matches!(field.as_str(), "id" | "identity" | "networking" | "state"));
+            }
+        }
+        Kind::Pod => {
+            object.remove("status");
+            if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+                spec.retain(|field, _| {
+                    matches!(field.as_str(), "nodeName" | "serviceAccountName" | "hostNetwork")
+                });
+            }
+        }
         // The rest is written anew every few minutes, and is as much as all other fields together.
         Kind::Node => {
             if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
                 status.retain(|field, _| field == "addresses");
+            }
+        }
+        Kind::CiliumNode => {
+            if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+                status.retain(|field, _| field == "ipam");
+            }
+            if let Some(ipam) = object.get_mut("status").and_then(|status| status["ipam"].as_object_mut()) {
+                ipam.retain(|field, _| matches!(field.as_str(), "pod-cidrs" | "operator-status"));
             }
         }
         _ => drop(object.remove("status")),

@@ -31,11 +31,17 @@ pub enum Kind {
     LbPool,
     /// `cilium.io CiliumNode`.
     CiliumNode,
+    /// `v1 Pod`.
+    Pod,
+    /// `cilium.io CiliumIdentity`.
+    CiliumIdentity,
+    /// `cilium.io CiliumEndpoint`.
+    CiliumEndpoint,
 }
 
 impl Kind {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Namespace,
         Self::Node,
         Self::Secret,
@@ -49,7 +55,15 @@ impl Kind {
         Self::ReferenceGrant,
         Self::LbPool,
         Self::CiliumNode,
+        Self::Pod,
+        Self::CiliumIdentity,
+        Self::CiliumEndpoint,
     ];
+
+    /// Whether the kind is read only where Millrace is the network of the pods.
+    pub const fn is_of_pods(self) -> bool {
+        matches!(self, Self::Pod | Self::CiliumIdentity | Self::CiliumEndpoint)
+    }
 
     /// The kind of this group and name, in whatever version.
     pub fn find(group: &str, kind: &str) -> Option<Self> {
@@ -72,6 +86,9 @@ impl Kind {
             Self::ReferenceGrant => "ReferenceGrant",
             Self::LbPool => "CiliumLoadBalancerIPPool",
             Self::CiliumNode => "CiliumNode",
+            Self::Pod => "Pod",
+            Self::CiliumIdentity => "CiliumIdentity",
+            Self::CiliumEndpoint => "CiliumEndpoint",
         }
     }
 
@@ -91,19 +108,22 @@ impl Kind {
             Self::ReferenceGrant => "referencegrants",
             Self::LbPool => "ciliumloadbalancerippools",
             Self::CiliumNode => "ciliumnodes",
+            Self::Pod => "pods",
+            Self::CiliumIdentity => "ciliumidentities",
+            Self::CiliumEndpoint => "ciliumendpoints",
         }
     }
 
     /// API group, empty for the core group.
     pub const fn group(self) -> &'static str {
         match self {
-            Self::Namespace | Self::Node | Self::Secret | Self::Service => "",
+            Self::Namespace | Self::Node | Self::Secret | Self::Service | Self::Pod => "",
             Self::EndpointSlice => "discovery.k8s.io",
             Self::IngressClass | Self::Ingress => "networking.k8s.io",
             Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => {
                 "gateway.networking.k8s.io"
             }
-            Self::LbPool | Self::CiliumNode => "cilium.io",
+            Self::LbPool | Self::CiliumNode | Self::CiliumIdentity | Self::CiliumEndpoint => "cilium.io",
         }
     }
 
@@ -112,7 +132,7 @@ impl Kind {
         match self {
             Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => &["v1", "v1beta1"],
             Self::LbPool => &["v2", "v2alpha1"],
-            Self::CiliumNode => &["v2"],
+            Self::CiliumNode | Self::CiliumIdentity | Self::CiliumEndpoint => &["v2"],
             _ => &["v1"],
         }
     }
@@ -136,6 +156,8 @@ impl Kind {
                 | Self::ReferenceGrant
                 | Self::LbPool
                 | Self::CiliumNode
+                | Self::CiliumIdentity
+                | Self::CiliumEndpoint
         )
     }
 
@@ -149,6 +171,7 @@ impl Kind {
                 | Self::GatewayClass
                 | Self::LbPool
                 | Self::CiliumNode
+                | Self::CiliumIdentity
         )
     }
 }

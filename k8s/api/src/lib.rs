@@ -7,6 +7,7 @@
 //! [`ObjectSet`], then [`Stored`]. The crate spawns no tasks and does no I/O.
 
 mod change;
+mod cilium_endpoint;
 mod cilium_node;
 mod decode;
 mod finding;
@@ -20,7 +21,14 @@ mod stored;
 mod validate;
 
 pub use change::{ChangeKind, ObjectChange};
-pub use cilium_node::{CiliumNode, CiliumNodeAddress, CiliumNodeIpam, CiliumNodeSpec};
+pub use cilium_endpoint::{
+    CiliumAddressPair, CiliumEndpoint, CiliumEndpointIdentity, CiliumEndpointNetworking,
+    CiliumEndpointStatus, CiliumIdentity,
+};
+pub use cilium_node::{
+    CiliumNode, CiliumNodeAddress, CiliumNodeIpam, CiliumNodeIpamStatus, CiliumNodeOperatorStatus,
+    CiliumNodeRangeStatus, CiliumNodeSpec, CiliumNodeStatus,
+};
 pub use decode::{Facts, normalise};
 pub use finding::{Finding, Severity};
 pub use kind::Kind;
@@ -34,7 +42,7 @@ pub use stored::{Resource, Source, Stored};
 /// Core API, `v1`. [`Secret`] is not among them: the crate has its own, which never prints its bytes.
 pub mod core {
     pub use k8s_openapi::api::core::v1::{
-        Namespace, NamespaceSpec, Node, NodeAddress, NodeSpec, NodeStatus, ObjectReference,
+        Namespace, NamespaceSpec, Node, NodeAddress, NodeSpec, NodeStatus, ObjectReference, Pod, PodSpec,
         Secret as WireSecret, Service, ServicePort, ServiceSpec, TypedLocalObjectReference,
     };
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mesh_model::{NamespacedName, ObjectKey, Origin};
 
+use crate::cilium_endpoint::{CiliumEndpoint, CiliumIdentity};
 use crate::cilium_node::CiliumNode;
 use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kind::Kind;
@@ -44,6 +45,12 @@ pub enum Object {
     LbPool(Arc<Stored<LbPool>>),
     /// A CiliumNode.
     CiliumNode(Arc<Stored<CiliumNode>>),
+    /// A Pod.
+    Pod(Arc<Stored<Pod>>),
+    /// A CiliumIdentity.
+    CiliumIdentity(Arc<Stored<CiliumIdentity>>),
+    /// A CiliumEndpoint.
+    CiliumEndpoint(Arc<Stored<CiliumEndpoint>>),
 }
 
 /// The same expression for the content of every variant.
@@ -63,6 +70,9 @@ macro_rules! each {
             Object::ReferenceGrant($stored) => $result,
             Object::LbPool($stored) => $result,
             Object::CiliumNode($stored) => $result,
+            Object::Pod($stored) => $result,
+            Object::CiliumIdentity($stored) => $result,
+            Object::CiliumEndpoint($stored) => $result,
         }
     };
 }
@@ -84,6 +94,9 @@ impl Object {
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::LbPool(_) => Kind::LbPool,
             Self::CiliumNode(_) => Kind::CiliumNode,
+            Self::Pod(_) => Kind::Pod,
+            Self::CiliumIdentity(_) => Kind::CiliumIdentity,
+            Self::CiliumEndpoint(_) => Kind::CiliumEndpoint,
         }
     }
 
@@ -104,7 +117,8 @@ impl Object {
             };
         }
         same!(Namespace Node Secret Service EndpointSlice IngressClass Ingress
-              GatewayClass Gateway HttpRoute ReferenceGrant LbPool CiliumNode)
+              GatewayClass Gateway HttpRoute ReferenceGrant LbPool CiliumNode
+              Pod CiliumIdentity CiliumEndpoint)
     }
 
     /// `metadata`.
@@ -165,4 +179,5 @@ macro_rules! resources {
 resources! {
     Namespace Node Secret Service EndpointSlice IngressClass Ingress
     GatewayClass Gateway HttpRoute ReferenceGrant LbPool CiliumNode
+    Pod CiliumIdentity CiliumEndpoint
 }

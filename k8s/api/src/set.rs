@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use mesh_model::NamespacedName;
 
+use crate::cilium_endpoint::{CiliumEndpoint, CiliumIdentity};
 use crate::cilium_node::CiliumNode;
 use crate::gateway::{Gateway, GatewayClass, HttpRoute, ReferenceGrant};
 use crate::kind::Kind;
@@ -50,6 +51,12 @@ pub struct ObjectSet {
     pub lb_pools: ObjectMap<String, LbPool>,
     /// CiliumNodes by name.
     pub cilium_nodes: ObjectMap<String, CiliumNode>,
+    /// Pods; of a cluster those of one node.
+    pub pods: ObjectMap<NamespacedName, Pod>,
+    /// CiliumIdentities by name, which is their number.
+    pub cilium_identities: ObjectMap<String, CiliumIdentity>,
+    /// CiliumEndpoints.
+    pub cilium_endpoints: ObjectMap<NamespacedName, CiliumEndpoint>,
 }
 
 impl ObjectSet {
@@ -70,6 +77,9 @@ impl ObjectSet {
             Object::ReferenceGrant(stored) => drop(self.reference_grants.insert(name, stored)),
             Object::LbPool(stored) => drop(self.lb_pools.insert(name.name, stored)),
             Object::CiliumNode(stored) => drop(self.cilium_nodes.insert(name.name, stored)),
+            Object::Pod(stored) => drop(self.pods.insert(name, stored)),
+            Object::CiliumIdentity(stored) => drop(self.cilium_identities.insert(name.name, stored)),
+            Object::CiliumEndpoint(stored) => drop(self.cilium_endpoints.insert(name, stored)),
         }
     }
 
@@ -89,6 +99,11 @@ impl ObjectSet {
             Kind::ReferenceGrant => self.reference_grants.get(name).cloned().map(Object::ReferenceGrant),
             Kind::LbPool => self.lb_pools.get(&name.name).cloned().map(Object::LbPool),
             Kind::CiliumNode => self.cilium_nodes.get(&name.name).cloned().map(Object::CiliumNode),
+            Kind::Pod => self.pods.get(name).cloned().map(Object::Pod),
+            Kind::CiliumIdentity => {
+                self.cilium_identities.get(&name.name).cloned().map(Object::CiliumIdentity)
+            }
+            Kind::CiliumEndpoint => self.cilium_endpoints.get(name).cloned().map(Object::CiliumEndpoint),
         }
     }
 
@@ -108,6 +123,9 @@ impl ObjectSet {
             Kind::ReferenceGrant => drop(self.reference_grants.remove(name)),
             Kind::LbPool => drop(self.lb_pools.remove(&name.name)),
             Kind::CiliumNode => drop(self.cilium_nodes.remove(&name.name)),
+            Kind::Pod => drop(self.pods.remove(name)),
+            Kind::CiliumIdentity => drop(self.cilium_identities.remove(&name.name)),
+            Kind::CiliumEndpoint => drop(self.cilium_endpoints.remove(name)),
         }
     }
 
@@ -128,6 +146,9 @@ impl ObjectSet {
             .chain(self.reference_grants.values().map(|o| Object::ReferenceGrant(Arc::clone(o))))
             .chain(self.lb_pools.values().map(|o| Object::LbPool(Arc::clone(o))))
             .chain(self.cilium_nodes.values().map(|o| Object::CiliumNode(Arc::clone(o))))
+            .chain(self.pods.values().map(|o| Object::Pod(Arc::clone(o))))
+            .chain(self.cilium_identities.values().map(|o| Object::CiliumIdentity(Arc::clone(o))))
+            .chain(self.cilium_endpoints.values().map(|o| Object::CiliumEndpoint(Arc::clone(o))))
     }
 
     /// Number of objects.
@@ -145,6 +166,25 @@ impl ObjectSet {
             + self.reference_grants.len()
             + self.lb_pools.len()
             + self.cilium_nodes.len()
+            + self.pods.len()
+            + self.cilium_identities.len()
+            + self.cilium_endpoints.len()
+    }
+
+    /// Whether everything but nodes and pods is one and the same in memory: then nothing that is made of Services, routes
+    /// and the like has changed. Costs a comparison of pointers a kind.
+    pub fn is_same_but_nodes_and_pods(&self, other: &Self) -> bool {
+        self.namespaces.ptr_eq(&other.namespaces)
+            && self.secrets.ptr_eq(&other.secrets)
+            && self.services.ptr_eq(&other.services)
+            && self.endpoint_slices.ptr_eq(&other.endpoint_slices)
+            && self.ingress_classes.ptr_eq(&other.ingress_classes)
+            && self.ingresses.ptr_eq(&other.ingresses)
+            && self.gateway_classes.ptr_eq(&other.gateway_classes)
+            && self.gateways.ptr_eq(&other.gateways)
+            && self.http_routes.ptr_eq(&other.http_routes)
+            && self.reference_grants.ptr_eq(&other.reference_grants)
+            && self.lb_pools.ptr_eq(&other.lb_pools)
     }
 
     /// True when there is no object.

@@ -49,7 +49,12 @@ impl Item {
         let version = Self::version_of(&value).unwrap_or_default().to_owned();
         let addresses = addresses(kind, &value["status"]);
         let status = keep_status.filter(|_| has_status(kind)).map(|api_version| {
-            let status = value.get_mut("status").map(Value::take).unwrap_or_default();
+            // Of most kinds it is in no object.
+            let status = match kind {
+                Kind::CiliumNode => value.get("status").cloned(),
+                _ => value.get_mut("status").map(Value::take),
+            };
+            let status = status.unwrap_or_default();
             Arc::new(WrittenStatus { api_version, resource_version: version.clone(), status })
         });
         normalise(kind, &mut value);
@@ -108,7 +113,7 @@ fn trim(kind: Kind, metadata: &mut Map<String, Value>) {
     metadata.retain(|field, _| !UNUSED.contains(&field.as_str()));
     // Controllers write much into these, and nothing reads them: `last-change-trigger-time` alone makes each
     // version of an EndpointSlice another one.
-    if matches!(kind, Kind::EndpointSlice | Kind::Secret | Kind::Node) {
+    if matches!(kind, Kind::EndpointSlice | Kind::Secret | Kind::Node | Kind::Pod) {
         metadata.remove("annotations");
     }
 }
@@ -118,13 +123,21 @@ fn trim(kind: Kind, metadata: &mut Map<String, Value>) {
 fn is_written_by_people(kind: Kind) -> bool {
     !matches!(
         kind,
-        Kind::Namespace | Kind::Node | Kind::Secret | Kind::Service | Kind::EndpointSlice | Kind::CiliumNode
+        Kind::Namespace
+            | Kind::Node
+            | Kind::Secret
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::CiliumNode
+            | Kind::Pod
+            | Kind::CiliumIdentity
+            | Kind::CiliumEndpoint
     )
 }
 
 /// Kinds whose status Millrace writes.
 fn has_status(kind: Kind) -> bool {
-    matches!(kind, Kind::Ingress | Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute)
+    matches!(kind, Kind::Ingress | Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::CiliumNode)
 }
 
 fn problem(key: &ObjectKey, finding: Finding, is_served: bool) -> Problem {

@@ -5,7 +5,8 @@
 //! object never takes another along; while the server is away the last state stays. Until everything was read once
 //! the state has revision 0, and nobody may prune by it.
 //!
-//! The way back: [`StatusWriter`] puts statuses into objects, for the one process that holds the [`Lease`].
+//! The way back: [`StatusWriter`] puts statuses into objects, for the one process that holds the [`Lease`];
+//! [`ObjectWriter`] writes objects that are ours as a whole.
 //!
 //! Start reading at [`Reflection::start`], then `reflector.rs` (one watch and how it goes on after a failure) and
 //! `keeper.rs` (all of them merged). The crate spawns one task a watch and one that merges, all of them ended by
@@ -19,6 +20,7 @@ mod failure;
 mod item;
 mod keeper;
 mod lease;
+mod objects;
 mod reflector;
 mod rules;
 mod scope;
@@ -31,8 +33,9 @@ mod writer;
 pub use access::{AccessError, ApiServer};
 pub use failure::{Cause, Failure};
 pub use lease::{Lease, LeaseConfig};
-pub use rules::{Reach, Role, Rule, rules};
+pub use objects::{ObjectWriter, Part};
+pub use rules::{Needs, Reach, Role, Rule, rules};
 pub use scope::Scope;
-pub use start::{Config, Reflection, Timing};
+pub use start::{Config, PodsOf, Reflection, Timing};
 pub use state::{ApiState, Phase, Problem, WatchState, WrittenStatus};
 pub use writer::{NotWritten, StatusWriter, Written};

@@ -19,11 +19,13 @@ pub struct Scope {
     pub kind: Kind,
     /// The namespace; `None`: all.
     pub namespace: Option<String>,
+    /// The node whose objects are meant; `None`: all.
+    pub node: Option<String>,
 }
 
 impl Scope {
     /// Path of the resource in this version.
-    fn path(&self, version: &str) -> String {
+    pub(crate) fn path(&self, version: &str) -> String {
         let root = match self.kind.group() {
             "" => format!("/api/{version}"),
             group => format!("/apis/{group}/{version}"),
@@ -34,15 +36,21 @@ impl Scope {
         }
     }
 
+    /// Path of an object.
+    pub(crate) fn object_path(kind: Kind, version: &str, name: &NamespacedName) -> String {
+        let namespace = kind.namespaced().then(|| name.namespace.clone());
+        format!("{}/{}", Self { kind, namespace, node: None }.path(version), name.name)
+    }
+
     /// Path of the status of an object.
     pub(crate) fn status_path(kind: Kind, version: &str, name: &NamespacedName) -> String {
-        let namespace = kind.namespaced().then(|| name.namespace.clone());
-        format!("{}/{}/status", Self { kind, namespace }.path(version), name.name)
+        format!("{}/status", Self::object_path(kind, version, name))
     }
 
     /// Of Secrets only those for TLS are asked for: what is not needed does not come here.
     fn selector(&self) -> Option<String> {
-        (self.kind == Kind::Secret).then(|| format!("type={}", Secret::TYPE_TLS))
+        let of_node = self.node.as_ref().map(|node| format!("spec.nodeName={node}"));
+        of_node.or_else(|| (self.kind == Kind::Secret).then(|| format!("type={}", Secret::TYPE_TLS)))
     }
 
     /// The request of one page.

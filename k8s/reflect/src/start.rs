@@ -24,6 +24,8 @@ pub struct Config {
     pub server: ApiServer,
     /// Namespaces whose Secrets are read; none: all.
     pub secret_namespaces: Vec<String>,
+    /// Whether the kinds of the pods' network are read, and of which node the Pods: those of the others nobody needs.
+    pub pods: Option<PodsOf>,
     /// Whether statuses are kept, see [`ApiState::statuses`].
     pub keep_status: bool,
     /// How long things take.
@@ -33,7 +35,13 @@ pub struct Config {
 impl Config {
     /// Everything from `server`.
     pub fn new(server: ApiServer) -> Self {
-        Self { server, secret_namespaces: Vec::new(), keep_status: false, timing: Timing::default() }
+        Self {
+            server,
+            secret_namespaces: Vec::new(),
+            pods: None,
+            keep_status: false,
+            timing: Timing::default(),
+        }
     }
 
     /// What is watched.
@@ -48,10 +56,28 @@ impl Config {
                 }
                 _ => vec![None],
             };
-            namespaces.into_iter().map(move |namespace| Scope { kind, namespace })
+            let node = match (&self.pods, kind) {
+                (Some(PodsOf::Node(node)), Kind::Pod) => Some(node.clone()),
+                _ => None,
+            };
+            namespaces.into_iter().map(move |namespace| Scope { kind, namespace, node: node.clone() })
         };
-        Kind::ALL.into_iter().flat_map(scopes_of).collect()
+        let is_read = |kind: &Kind| match (&self.pods, kind) {
+            (None, kind) => !kind.is_of_pods(),
+            (Some(PodsOf::Nobody), kind) => *kind != Kind::Pod,
+            (Some(PodsOf::Node(_)), _) => true,
+        };
+        Kind::ALL.into_iter().filter(is_read).flat_map(scopes_of).collect()
     }
+}
+
+/// Whose Pods are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodsOf {
+    /// Nobody's: the objects that agents write about pods are enough.
+    Nobody,
+    /// Those of this node.
+    Node(String),
 }
 
 /// How long things take.

@@ -10,7 +10,7 @@ fn state(phases: Vec<Phase>, revision: u64) -> ApiState {
     let watches = phases
         .into_iter()
         .zip(Kind::ALL)
-        .map(|(phase, kind)| WatchState { scope: Scope { kind, namespace: None }, phase });
+        .map(|(phase, kind)| WatchState { scope: Scope { kind, namespace: None, node: None }, phase });
     ApiState {
         objects: Arc::default(),
         problems: Arc::default(),

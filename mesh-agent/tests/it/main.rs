@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod operator;
+mod ranges;
 mod rules;
 mod sources;

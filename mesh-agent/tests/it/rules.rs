@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mesh_k8s_api::Kind;
-use mesh_k8s_reflect::{Role, rules};
+use mesh_k8s_reflect::{Needs, Role, Rule, rules};
 use mesh_testkit::api_server::{ApiServer, Asked};
 use mesh_testkit::process::Guard;
 use mesh_testkit::wait::until;
@@ -45,8 +45,8 @@ fn right(asked: &Asked) -> Right {
     (verb.to_owned(), group.to_owned(), format!("{}{part}", rest[0]))
 }
 
-fn granted(role: Role) -> BTreeSet<Right> {
-    let rights = rules(role).into_iter().flat_map(|rule| {
+fn granted(role: Role, is_meant: impl Fn(&Rule) -> bool) -> BTreeSet<Right> {
+    let rights = rules(role).into_iter().filter(is_meant).flat_map(|rule| {
         rule.verbs
             .iter()
             .map(move |verb| ((*verb).to_owned(), rule.group.to_owned(), rule.resource.to_owned()))
@@ -62,16 +62,17 @@ fn server() -> ApiServer {
     let collections: Vec<String> = Kind::ALL.into_iter().map(path).collect();
     let server = ApiServer::start(&collections.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
     server.serve("/apis/coordination.k8s.io/v1/leases");
+    server.serve("/api/v1/events");
     // An old server streams no list: then there is one more verb.
     server.stream_lists(false);
     server
 }
 
-fn check(server: &ApiServer, role: Role) {
-    let granted = granted(role);
+fn check(server: &ApiServer, role: Role, is_used: impl Fn(&Rule) -> bool) {
+    let (used, granted) = (granted(role, is_used), granted(role, |_| true));
     until("everything that is granted is asked for", WITHIN, || {
         let asked: BTreeSet<Right> = server.asked().iter().map(right).collect();
-        let missing: Vec<&Right> = granted.difference(&asked).collect();
+        let missing: Vec<&Right> = used.difference(&asked).collect();
         ensure!(missing.is_empty(), "nobody asked for {missing:?}");
         Ok(())
     })
@@ -89,7 +90,8 @@ fn an_agent_asks_for_what_it_is_granted_and_nothing_else() {
     agent.env("MILLRACE_RUN_DIR", folder.path()).args(["--k8s-api-server-urls", &server.url()]);
     agent.args(["--redirect", "off", "--start-proxy", "false"]);
     let _agent = Guard::start(agent.stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
-    check(&server, Role::Agent);
+    // What an agent needs as the pods' network is asked for on nodes of a cluster only.
+    check(&server, Role::Agent, |rule| rule.needs == Needs::Nothing);
 }
 
 #[test]
@@ -128,10 +130,22 @@ fn an_operator_asks_for_what_it_is_granted_and_nothing_else() {
             "parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}],
         }}),
     );
+    // An identity that a pod has, and one that nobody has.
+    for name in ["300", "301"] {
+        let identity = json!({"metadata": {"name": name}, "security-labels": {"k8s:app": name}});
+        server.put("/apis/cilium.io/v2/ciliumidentities", identity);
+    }
+    let status = json!({"id": 1, "identity": {"id": 300}});
+    server.put("/apis/cilium.io/v2/ciliumendpoints", json!({"metadata": metadata("web"), "status": status}));
+    // One gets a range, and there is none for the other.
+    for name in ["one", "two"] {
+        server.put("/apis/cilium.io/v2/ciliumnodes", json!({"metadata": {"name": name}, "spec": {}}));
+    }
     let mut operator = Command::new(env!("CARGO_BIN_EXE_mesh-agent"));
     operator.args(["operator", "--k8s-api-server-urls", &server.url()]);
+    operator.args(["--ipam", "cluster-pool", "--cluster-pool-ipv4-cidr", "10.7.0.0/24"]);
     operator.args(["--leader-election-lease-duration", "3s", "--leader-election-renew-deadline", "2s"]);
     operator.args(["--leader-election-retry-period", "100ms"]);
     let _operator = Guard::start(operator.stdin(Stdio::null()).stderr(Stdio::null())).unwrap();
-    check(&server, Role::Operator);
+    check(&server, Role::Operator, |_| true);
 }

@@ -10,4 +10,5 @@ mod mesh;
 mod millrace;
 mod own;
 mod private;
+mod ranges;
 mod shared;

@@ -24,18 +24,20 @@ pub(crate) enum Routing {
 /// The plugin, and an agent for each node.
 pub(crate) struct Mesh {
     routing: Routing,
+    /// Who gives nodes their ranges.
+    ipam: &'static str,
     agents: Vec<(String, Guard)>,
 }
 
 impl Mesh {
     /// Installs the plugin and starts the agents; waits until the nodes are ready.
     pub(crate) fn start(cluster: &Cluster) -> Self {
-        Self::start_with(cluster, Routing::Native)
+        Self::start_with(cluster, Routing::Native, "kubernetes")
     }
 
-    /// The same, with agents that route so.
-    pub(crate) fn start_with(cluster: &Cluster, routing: Routing) -> Self {
-        let mut mesh = Self { routing, agents: Vec::new() };
+    /// The same, with agents that route so, and with ranges of somebody else's.
+    pub(crate) fn start_with(cluster: &Cluster, routing: Routing, ipam: &'static str) -> Self {
+        let mut mesh = Self { routing, ipam, agents: Vec::new() };
         for node in cluster.nodes() {
             mesh.start_agent(cluster, node.name());
         }
@@ -45,7 +47,7 @@ impl Mesh {
 
     /// Starts the agent of a node.
     pub(crate) fn start_agent(&mut self, cluster: &Cluster, node: &str) {
-        let agent = start(cluster, cluster.node(node).expect("a node"), self.routing);
+        let agent = start(cluster, cluster.node(node).expect("a node"), self.routing, self.ipam);
         self.agents.push((node.to_owned(), agent));
     }
 
@@ -71,12 +73,12 @@ pub(crate) fn logs(cluster: &Cluster) -> String {
 }
 
 /// The product's programs lie beside the harness's.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name(name)
 }
 
 /// Installs the plugin on a node and starts its agent there.
-fn start(cluster: &Cluster, node: &Node, routing: Routing) -> Guard {
+fn start(cluster: &Cluster, node: &Node, routing: Routing, ipam: &str) -> Guard {
     let object =
         std::env::var("MILLRACE_BPF_OBJECT").expect("`cargo xtask cluster e2e` names the kernel programs");
     let at = |path: &str| node.path(path).expect("the node runs");
@@ -98,7 +100,7 @@ fn start(cluster: &Cluster, node: &Node, routing: Routing) -> Guard {
         Routing::Native => "--auto-direct-node-routes",
         Routing::Tunnel => "--routing-mode=tunnel",
     };
-    agent.args(["--ipam", "kubernetes", routing, "--k8s-node-name", node.name()]);
+    agent.args(["--ipam", ipam, routing, "--k8s-node-name", node.name()]);
     agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     Guard::start(&mut agent).expect("the agent starts")
 }

@@ -53,7 +53,7 @@ fn cluster_millrace_is_the_network_of_two_nodes_by_tunnels() {
 fn network_of_two_nodes(name: &str, routing: Routing) {
     let own = Own::new(Spec { cni: Cni::None, ..spec(name, 2, IpFamily::Dual) });
     let cluster = own.up();
-    let mut mesh = Mesh::start_with(&cluster, routing);
+    let mut mesh = Mesh::start_with(&cluster, routing, "kubernetes");
 
     let pods = Pods::new(&cluster, "it");
     for (name, node) in [("one", "node1"), ("two", "node1"), ("three", "node2")] {

@@ -7,6 +7,7 @@ mod envoy;
 mod faults;
 mod fixture;
 mod node;
+mod nodes;
 mod pods;
 mod port_clash;
 mod redirection;

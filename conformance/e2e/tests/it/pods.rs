@@ -23,20 +23,20 @@ const RANGES: &[&str] =
     &["--ipv4-range", "10.77.0.0/29", "--ipv6-range", "fd77::/120", "--routing-mode", "native"];
 
 /// A pod's namespace, and what the runtime calls it.
-struct Pod {
+pub(crate) struct Pod {
     namespace: Namespace,
     container: String,
 }
 
 impl Pod {
-    fn new(stack: &Stack, name: &str) -> Self {
+    pub(crate) fn new(stack: &Stack, name: &str) -> Self {
         let prefix = stack.topology.node.name().trim_end_matches("node");
         let namespace = Namespace::create(format!("{prefix}{name}")).expect("root may make a namespace");
         Self { namespace, container: name.to_owned() }
     }
 
     /// Adds it and returns its addresses.
-    fn add(&self, stack: &Stack) -> Result<Vec<IpAddr>, Value> {
+    pub(crate) fn add(&self, stack: &Stack) -> Result<Vec<IpAddr>, Value> {
         self.add_with(stack, json!({}))
     }
 
@@ -51,7 +51,7 @@ impl Pod {
 }
 
 /// Calls the plugin as the runtime does, on the node: what it printed, or the error it printed.
-fn plugin(stack: &Stack, command: &str, pod: Option<&Pod>, more: Value) -> Result<Value, Value> {
+pub(crate) fn plugin(stack: &Stack, command: &str, pod: Option<&Pod>, more: Value) -> Result<Value, Value> {
     let mut config = json!({
         "cniVersion": "1.1.0", "name": "millrace", "type": "millrace-cni",
         "agentSocket": stack.run_dir().join("cni.sock"),
