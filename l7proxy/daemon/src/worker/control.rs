@@ -17,6 +17,7 @@ use tracing::warn;
 
 use super::controller::Controller;
 use super::link::LinkHandle;
+use super::xds::XdsState;
 
 /// How long after a change the configuration is left with the starter: long enough for the rest of
 /// the same push to arrive.
@@ -152,7 +153,7 @@ impl ControlTask {
     }
 
     /// Runs until every [`ControlHandle`] is dropped.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, xds: XdsState) {
         let mut retry = tokio::time::interval(RETRY_EVERY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -167,7 +168,7 @@ impl ControlTask {
                 () = async { tokio::time::sleep_until(store_at.unwrap_or_else(Instant::now)).await },
                     if store_at.is_some() && self.storing.is_empty() => self.store_when_complete(),
                 Some(stored) = self.storing.join_next() => self.stored(stored.ok()),
-                _ = retry.tick() => if self.controller.retry().await {
+                _ = retry.tick() => if self.controller.retry(xds.is_connected()).await {
                     self.store_soon();
                 },
             }
@@ -203,7 +204,9 @@ impl ControlTask {
     /// Leaves the configuration with the starter, unless parts of it are still on their way: a successor would
     /// serve those that came and know nothing of the others.
     fn store_when_complete(&mut self) {
-        let late = self.incomplete_since.is_some_and(|since| since.elapsed() > STORE_LATEST);
+        // What was stored last is better than a change that stands still because its server has gone.
+        let late = self.controller.store().outgoing().next().is_none()
+            && self.incomplete_since.is_some_and(|since| since.elapsed() > STORE_LATEST);
         if !self.controller.store().is_complete() && !late {
             self.incomplete_since.get_or_insert_with(Instant::now);
             self.store_at = Some(Instant::now() + STORE_AFTER);

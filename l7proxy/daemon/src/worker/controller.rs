@@ -17,7 +17,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mesh_l7proxy_config::{Bind, ConfigStore, NamedResource, Rejected};
@@ -29,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::link::{LinkError, LinkHandle};
+use super::patience::Patience;
 
 /// Connections that wait in each socket while no worker accepts; `net.core.somaxconn` caps it.
 const BACKLOG: u32 = 4096;
@@ -70,8 +70,8 @@ pub(super) struct Controller {
     waiting: Vec<Waiting>,
     /// Whether there are none such.
     accepting: watch::Sender<bool>,
-    /// Listeners that serve as they were before they changed, and when they were first seen to.
-    outgoing: BTreeMap<Arc<str>, Instant>,
+    /// With listeners that serve as they were before they changed.
+    patience: Patience,
 }
 
 /// The sockets of a listener that refers to what is on its way.
@@ -109,13 +109,14 @@ impl Controller {
             configured: false,
             waiting: Vec::new(),
             accepting: watch::channel(true).0,
-            outgoing: BTreeMap::new(),
+            patience: Patience::default(),
         };
         (controller, heard)
     }
 
-    /// Serves the configuration that the last worker left, as far as it can be read.
-    pub(super) async fn restore(&mut self, saved: &[u8]) {
+    /// Serves the configuration that the last worker left, as far as it can be read, on the sockets that are
+    /// open at the starter.
+    pub(super) async fn restore(&mut self, saved: &[u8], open: Vec<ListenSpec>) {
         match self.store.import(saved) {
             Ok(rejected) => {
                 for rejected in rejected {
@@ -132,6 +133,10 @@ impl Controller {
         }
         self.store.forget_unwanted();
         self.bring_up().await;
+        for spec in open {
+            self.stay_at(spec).await;
+        }
+        self.accept_where_ready();
         info!(bytes = saved.len(), listeners = self.held.len(), "stored configuration serves");
     }
 
@@ -236,6 +241,22 @@ impl Controller {
         refused
     }
 
+    /// Keeps a socket that its listener was to move from and could not, as the last worker did.
+    async fn stay_at(&mut self, spec: ListenSpec) {
+        let wanted = self.store.binds().into_iter().any(|bind| bind.address == spec.address);
+        let of_all_threads = usize::from(spec.sockets) == self.threads;
+        if wanted || !of_all_threads || !self.lacks_socket(&spec.name) {
+            return;
+        }
+        let ListenSpec { name: listener, address, transparent, .. } = spec;
+        let bind = Bind { listener, address, transparent, thread: None };
+        // One that is gone meanwhile is none to keep.
+        if let Ok((local, sockets)) = self.open(&bind).await {
+            self.held.insert(bind.clone(), local);
+            self.waiting.push(Waiting { bind, sockets, since: Instant::now() });
+        }
+    }
+
     fn tell_served_late(&self, listener: &str) {
         // Once the client has ended nobody needs to know.
         let _ = self.served_late.send(listener.to_owned());
@@ -292,9 +313,9 @@ impl Controller {
     }
 
     /// Tries again what could not be bound: whoever held the port may have left. Ends the wait for what has not
-    /// come in time. Whether less is held than before.
-    pub(super) async fn retry(&mut self) -> bool {
-        let stopped = self.stop_waiting();
+    /// come in time from a server that is `connected`. Whether less is held than before.
+    pub(super) async fn retry(&mut self, connected: bool) -> bool {
+        let stopped = self.stop_waiting(connected);
         if stopped || !self.waiting.is_empty() || !self.failed.is_empty() {
             let before = self.failed.len();
             self.bring_up().await;
@@ -307,15 +328,8 @@ impl Controller {
     }
 
     /// Lets the listeners change that have waited for parts of that for too long. Whether there were any.
-    fn stop_waiting(&mut self) -> bool {
-        let since: BTreeMap<Arc<str>, Instant> = self
-            .store
-            .outgoing()
-            .map(|name| (name.clone(), self.outgoing.get(name).copied().unwrap_or_else(Instant::now)))
-            .collect();
-        self.outgoing = since;
-        let late = self.outgoing.iter().filter(|(_, since)| since.elapsed() >= COMPLETE_WITHIN);
-        let late: Vec<Arc<str>> = late.map(|(name, _)| name.clone()).collect();
+    fn stop_waiting(&mut self, connected: bool) -> bool {
+        let late = self.patience.late(self.store.outgoing(), COMPLETE_WITHIN, connected, Instant::now());
         for name in &late {
             warn!(listener = &**name, "what it changed to has not come whole; it changes all the same");
             self.store.stop_waiting(name);

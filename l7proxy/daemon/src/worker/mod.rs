@@ -10,6 +10,7 @@ mod admin;
 mod control;
 mod controller;
 mod link;
+mod patience;
 mod sandbox;
 mod xds;
 
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mesh_l7proxy_proxy::{AccessLogSink, DataPlane, DataPlaneConfig};
-use mesh_l7proxy_wire::{Channel, Event, StarterClient, Welcome};
+use mesh_l7proxy_wire::{Channel, Event, ListenSpec, StarterClient, Welcome};
 use mesh_xds::client::ClientConfig;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::task::JoinSet;
@@ -48,6 +49,8 @@ struct Inheritance {
     welcome: Welcome,
     admin: OwnedFd,
     saved: Option<Zeroizing<Vec<u8>>>,
+    /// What the last worker had opened.
+    open: Vec<ListenSpec>,
 }
 
 /// Runs until the starter says drain, or is gone.
@@ -107,8 +110,13 @@ fn inherit(socket: OwnedFd) -> anyhow::Result<Inheritance> {
             None
         }
     };
+    let open = starter.listeners().unwrap_or_else(|error| {
+        warn!(%error, "what is open at the starter is not known");
+        Vec::new()
+    });
+    let open = open.into_iter().map(|listener| listener.info.spec).collect();
     let (channel, early) = starter.into_parts();
-    Ok(Inheritance { channel, early, welcome, admin, saved })
+    Ok(Inheritance { channel, early, welcome, admin, saved, open })
 }
 
 async fn serve(
@@ -116,7 +124,7 @@ async fn serve(
     inheritance: Inheritance,
     sandbox: SandboxReport,
 ) -> anyhow::Result<()> {
-    let Inheritance { channel, early, welcome, admin, saved } = inheritance;
+    let Inheritance { channel, early, welcome, admin, saved, open } = inheritance;
     let threads = usize::from(options.threads.max(1));
     // Two groups: what stops when draining begins, and what traffic needs to the end.
     let (mut fronts, mut core) = (JoinSet::new(), JoinSet::new());
@@ -131,18 +139,18 @@ async fn serve(
     .context("data threads cannot start")?;
     let (mut controller, served_late) = Controller::new(plane, threads, handle.clone());
     if let Some(saved) = saved {
-        controller.restore(&saved).await;
+        controller.restore(&saved, open).await;
     }
     let held = controller.held();
     let mut accepting = controller.accepting();
     let (control_task, control, changes) = ControlTask::new(controller, handle.clone());
-    core.spawn(control_task.run());
     let config = ClientConfig {
         socket: options.xds_socket,
         node_id: options.shared.node_id,
         node_cluster: "millrace".to_owned(),
     };
     let (xds_client, xds) = XdsClient::new(config, Sink::new(changes, held, served_late));
+    core.spawn(control_task.run(xds.clone()));
     let admin = prepare_admin(
         admin,
         Admin {

@@ -179,6 +179,12 @@ fn listener_that_cannot_move_stays_where_it_is_and_the_server_may_take_the_move_
     assert_eq!(control_plane.rejections().len(), 1, "{:?}", control_plane.rejections());
     assert_eq!(body(first), "served", "it is not closed before the new socket is open");
 
+    // The next worker finds it there.
+    let pid = proxy.client().upgrade(std::path::Path::new(crate::harness::L7PROXY), Duration::from_secs(20));
+    let old = poll(|| (proxy.status().workers.len() == 1).then_some(()));
+    assert!(pid.is_ok() && old.is_some(), "{pid:?}");
+    assert_eq!(body(first), "served");
+
     // Another server still wants the move, and has to hear as well that it failed.
     drop(control_plane);
     let control_plane = ControlPlane::start(&proxy.run_dir());
