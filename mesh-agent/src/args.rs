@@ -28,6 +28,12 @@ pub(crate) enum Command {
     Operator(Box<OperatorOptions>),
     /// Take out what an agent left in the kernel: links, maps, routes and rules below its own roots.
     Cleanup(CleanupOptions),
+    /// Put the CNI plugin and its configuration on the node.
+    InstallCni(InstallCniOptions),
+    /// Wait until every pod of a DaemonSet is ready: what the chart's hooks have to wait for.
+    AwaitDaemonset(AwaitOptions),
+    /// Do nothing until SIGTERM: a DaemonSet has pods that stay.
+    Pause,
 }
 
 /// Options of `operator`.
@@ -89,6 +95,63 @@ pub(crate) struct CleanupOptions {
     /// Stop the proxy as well.
     #[arg(long)]
     pub(crate) stop_proxy: bool,
+    /// The pods' devices and all files of the run directory as well: Millrace leaves the node.
+    #[arg(long)]
+    pub(crate) pods: bool,
+    /// Wait so long for an agent that runs to end; it would put everything back.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) wait_for_agent: Option<Duration>,
+    /// The CNI plugin and its configuration are taken from these folders, where they are given.
+    #[command(flatten)]
+    pub(crate) folders: CniFolders,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+}
+
+/// Where the container runtime looks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CniFolders {
+    /// The runtime's folder of CNI plugins.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cni_bin_path: Option<PathBuf>,
+    /// The runtime's folder of CNI configurations.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cni_conf_path: Option<PathBuf>,
+}
+
+/// Options of `install-cni`.
+#[derive(Debug, Args)]
+pub(crate) struct InstallCniOptions {
+    #[command(flatten)]
+    pub(crate) folders: CniFolders,
+    /// The plugin's program.
+    #[arg(long, value_name = "FILE", default_value = "/usr/lib/millrace/millrace-cni")]
+    pub(crate) cni_plugin: PathBuf,
+    /// The agent's socket, as a path of the node.
+    #[arg(long, value_name = "PATH", default_value = "/run/millrace/cni.sock")]
+    pub(crate) agent_socket: PathBuf,
+    /// Whether configurations of other CNIs are moved out of the way (NAME.millrace_bak).
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) cni_exclusive: bool,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
+}
+
+/// Options of `await-daemonset`.
+#[derive(Debug, Args)]
+pub(crate) struct AwaitOptions {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: String,
+    /// How long.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(crate) within: Duration,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+    #[command(flatten)]
+    pub(crate) log: LogOptions,
 }
 
 /// Folders that belong to one agent.
@@ -214,6 +277,9 @@ pub(crate) struct ServeOptions {
     pub(crate) upstream_ports: (u16, u16),
     #[command(flatten)]
     pub(crate) pods: PodOptions,
+    /// Where the node's /proc is: in a container its own is for reading only.
+    #[arg(long, value_name = "DIR", default_value = "/proc")]
+    pub(crate) procfs: PathBuf,
     #[command(flatten)]
     pub(crate) log: LogOptions,
 }

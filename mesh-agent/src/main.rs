@@ -10,8 +10,10 @@ mod addresses;
 mod admin;
 mod api;
 mod args;
+mod await_daemonset;
 mod bpf;
 mod changes;
+mod cleanup;
 mod cni;
 mod control;
 mod datapath;
@@ -26,6 +28,7 @@ mod identity_gc;
 mod identity_keeper;
 mod logs;
 mod masquerade;
+mod node_files;
 mod node_ranges;
 mod nodes;
 mod objects;
@@ -62,12 +65,18 @@ fn main() -> ExitCode {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let log = match &arguments.command {
         Some(Command::Operator(options)) => &options.log,
-        Some(Command::Cleanup(_)) | None => &arguments.serve.log,
+        Some(Command::Cleanup(options)) => &options.log,
+        Some(Command::InstallCni(options)) => &options.log,
+        Some(Command::AwaitDaemonset(options)) => &options.log,
+        Some(Command::Pause) | None => &arguments.serve.log,
     };
     start_logging(&log.filter, log.json);
     let outcome = match &arguments.command {
         Some(Command::Operator(options)) => operator::run(options),
-        Some(Command::Cleanup(options)) => datapath::cleanup(options),
+        Some(Command::Cleanup(options)) => cleanup::run(options),
+        Some(Command::InstallCni(options)) => node_files::install(options),
+        Some(Command::AwaitDaemonset(options)) => await_daemonset::run(options),
+        Some(Command::Pause) => cleanup::pause(),
         None => serve::serve(&arguments.serve),
     };
     match outcome {

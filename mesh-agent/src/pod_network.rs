@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct PodNetwork {
     node: watch::Receiver<NodeState>,
     /// Asked for; 0: that of the devices.
     mtu: u32,
+    /// Where /proc can be written to.
+    procfs: PathBuf,
     turns: Turns<Attachment>,
     /// Tunnels to other nodes, where there are any.
     tunnels: Option<TunnelOptions>,
@@ -87,6 +89,7 @@ impl PodNetwork {
     pub(crate) fn start(
         options: &PodOptions,
         run_dir: &Path,
+        procfs: &Path,
         datapath: Arc<Datapath>,
         node: watch::Receiver<NodeState>,
     ) -> anyhow::Result<Self> {
@@ -114,6 +117,7 @@ impl PodNetwork {
             datapath,
             node,
             mtu: options.mtu,
+            procfs: procfs.to_owned(),
             turns: Turns::default(),
             tunnels: TunnelOptions::of(options)?,
             kept,
@@ -144,7 +148,7 @@ impl PodNetwork {
             ),
         ];
         for (family, switch, _) in families.into_iter().filter(|(_, _, is_there)| *is_there) {
-            if let Err(error) = enable_forwarding(family) {
+            if let Err(error) = enable_forwarding(family, &self.procfs) {
                 self.trouble(format!("the node does not forward ({error}): sysctl -w {switch}=1"));
             }
         }

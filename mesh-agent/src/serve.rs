@@ -220,7 +220,8 @@ fn start_pods(
         "--ipam, --ipv4-range and --ipv6-range make this agent the pods' network, which needs its kernel programs: \
          start it as root, without --redirect=off",
     )?;
-    let pods = PodNetwork::start(&options.pods, &options.roots.run_dir, datapath.clone(), node.clone())?;
+    let (run_dir, procfs) = (&options.roots.run_dir, &options.procfs);
+    let pods = PodNetwork::start(&options.pods, run_dir, procfs, datapath.clone(), node.clone())?;
     Ok(Some(Arc::new(pods)))
 }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::suite::{Suite, Tally};
-use crate::{bpf, go, process, setup, test};
+use crate::{bpf, go, image, process, setup, test};
 
 /// What to do with a cluster.
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,15 @@ pub(crate) enum Task {
     /// Give the nodes images.
     #[command(disable_help_flag = true)]
     LoadImage(Rest),
+    /// Build the images for tests and install Millrace by its chart, or upgrade it.
+    #[command(disable_help_flag = true)]
+    Install(Rest),
+    /// Uninstall Millrace.
+    #[command(disable_help_flag = true)]
+    Uninstall(Rest),
+    /// Run Helm as the administrator.
+    #[command(disable_help_flag = true)]
+    Helm(Rest),
     /// Print the path of the administrator's kubeconfig, or what is in it.
     #[command(disable_help_flag = true)]
     Kubeconfig(Rest),
@@ -37,6 +46,8 @@ pub(crate) enum Task {
     Exec(Rest),
     /// Run the tests that are marked for a cluster, on one that is up already or is made for them.
     E2e(E2e),
+    /// The short proof: a cluster made, Millrace installed, reached on every way, upgraded, uninstalled, nothing left.
+    Smoke,
 }
 
 /// Options of `cluster build`.
@@ -70,6 +81,9 @@ pub(crate) struct E2e {
 
 /// The tests, making and removing the cluster included.
 const SUITE: Suite = Suite { name: "cluster e2e", budget_minutes: 10 };
+const SMOKE: Suite = Suite { name: "cluster smoke", budget_minutes: 10 };
+/// The test that is the smoke; its cluster is its own.
+const SMOKE_TEST: &str = "the_chart_makes_millrace_the_network";
 /// Names the folders of the programs to the harness.
 const PROGRAMS: &str = "MILLRACE_CLUSTER_PROGRAMS";
 
@@ -78,16 +92,23 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<bool> {
     let (name, rest) = match task {
         Task::Build(options) => return build(options).map(|()| true),
         Task::E2e(options) => return Ok(e2e(options)?.failed == 0),
+        Task::Smoke => return Ok(smoke()?.failed == 0),
         Task::Up(rest) => ("up", rest),
         Task::Down(rest) => ("down", rest),
         Task::Status(rest) => ("status", rest),
         Task::LoadImage(rest) => ("load-image", rest),
+        Task::Install(rest) => ("install", rest),
+        Task::Uninstall(rest) => ("uninstall", rest),
+        Task::Helm(rest) => ("helm", rest),
         Task::Kubeconfig(rest) => ("kubeconfig", rest),
         Task::Kubectl(rest) => ("kubectl", rest),
         Task::Exec(rest) => ("exec", rest),
     };
-    if name == "up" && !rest.words.iter().any(|word| word == "--help" || word == "-h") {
-        prepare()?;
+    let asks_for_help = rest.words.iter().any(|word| word == "--help" || word == "-h");
+    match name {
+        "up" if !asks_for_help => prepare()?,
+        "install" if !asks_for_help => drop(image::run(&image::Options::for_tests())?),
+        _ => {}
     }
     let mut command = harness(name)?;
     Ok(command.args(&rest.words).status().context("cannot start the harness")?.success())
@@ -107,15 +128,43 @@ fn build(options: &Build) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Does something on the cluster that is up, or on one of two nodes made for it, with Millrace installed and a DNS.
+pub(crate) fn with_millrace(keep: bool, work: impl FnOnce() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    let was_up = process::output(&mut harness("kubeconfig")?).is_some();
+    let prepared = || -> anyhow::Result<()> {
+        if was_up {
+            return Ok(());
+        }
+        prepare()?;
+        image::run(&image::Options::for_tests())?;
+        process::run(harness("up")?.args(["--cni", "none", "--dns"]))?;
+        process::run(&mut harness("install")?)
+    };
+    let outcome = prepared().and_then(|()| work());
+    if !was_up && !keep {
+        process::run(&mut harness("down")?)?;
+    }
+    outcome
+}
+
 /// The harness, built.
-fn harness(task: &str) -> anyhow::Result<Command> {
+pub(crate) fn harness(task: &str) -> anyhow::Result<Command> {
     let mut build = process::cargo();
     build.args(["build", "--quiet", "--locked", "--package", "mesh-conformance-cluster"]);
     process::quiet_run(&mut build)?;
     let program = process::target_dir().join("debug/cluster");
     let mut command = Command::new(program);
-    command.arg(task).env(PROGRAMS, std::env::join_paths(go::folders()?)?);
+    command.arg(task);
+    name_inputs(&mut command)?;
     Ok(command)
+}
+
+/// Tells a program where everything is that clusters are made of.
+fn name_inputs(command: &mut Command) -> anyhow::Result<()> {
+    command.env(PROGRAMS, std::env::join_paths(go::folders()?)?);
+    command.env("MILLRACE_CHART", process::root().join("charts/millrace"));
+    command.env("MILLRACE_IMAGES", image::folder());
+    Ok(())
 }
 
 fn e2e(options: &E2e) -> anyhow::Result<Tally> {
@@ -127,6 +176,7 @@ fn e2e(options: &E2e) -> anyhow::Result<Tally> {
     // Building Kubernetes, which happens once, is not the tests' time.
     prepare()?;
     let object = product()?;
+    image::run(&image::Options::for_tests())?;
     Ok(SUITE.run(true, || {
         let was_up = process::output(&mut harness("kubeconfig")?).is_some();
         let up = process::run(harness("up")?.args(&options.up));
@@ -137,6 +187,19 @@ fn e2e(options: &E2e) -> anyhow::Result<Tally> {
         }
         outcome
     }))
+}
+
+fn smoke() -> anyhow::Result<Tally> {
+    if !process::is_root() {
+        let tally = Tally::skip(1, "a cluster", "it needs root");
+        println!("{tally}");
+        return Ok(tally);
+    }
+    // Building Kubernetes and the product, which is done once, is not the test's time.
+    prepare()?;
+    image::run(&image::Options::for_tests())?;
+    let options = E2e { keep: false, only: Some(SMOKE_TEST.to_owned()), up: Vec::new() };
+    Ok(SMOKE.run(true, || test::run_tests(&mut marked_tests(&options)?)))
 }
 
 /// Builds the programs that go onto nodes; where the kernel programs are.
@@ -158,6 +221,7 @@ fn marked_tests(options: &E2e) -> anyhow::Result<Command> {
     if let Some(text) = &options.only {
         which.push_str(&format!(" & test(~{text})"));
     }
-    tests.args(["-E", &which]).env(PROGRAMS, std::env::join_paths(go::folders()?)?);
+    tests.args(["-E", &which]);
+    name_inputs(&mut tests)?;
     Ok(tests)
 }

@@ -7,13 +7,35 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use crate::suite::Tally;
-use crate::{process, tools};
+use crate::{cluster, go, process, tools};
 
 /// Which suite.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Suite {
     /// Give the same Envoy resources and requests to our proxy and to Envoy, and say what differs.
     Differential(Differential),
+    /// Run Kubernetes' own tests of the network on a cluster that Millrace connects.
+    E2e(E2e),
+}
+
+/// Options of `conformance e2e`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct E2e {
+    /// Only tests with this in their names, such as `Services`. Repeatable.
+    #[arg(long, value_name = "TEXT")]
+    focus: Vec<String>,
+    /// A part of them, such as 1/4.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
+    /// Print their names and run nothing.
+    #[arg(long)]
+    list: bool,
+    /// Leave the cluster up that was made for them.
+    #[arg(long)]
+    keep: bool,
+    /// Keep the outcome, with the commit, in conformance/reports/e2e.txt.
+    #[arg(long)]
+    record: bool,
 }
 
 /// Options of `conformance differential`.
@@ -35,12 +57,40 @@ const CASES: &str = "conformance/differential/cases";
 
 /// Runs a suite. False when something failed, or nothing could be compared.
 pub(crate) fn run(suite: &Suite) -> anyhow::Result<bool> {
-    let Suite::Differential(options) = suite;
+    let options = match suite {
+        Suite::Differential(options) => options,
+        Suite::E2e(options) => return e2e(options),
+    };
     if tools::envoy().is_none() {
         tools::ENVOY.install()?;
     }
     let mut runner = runner(options)?.context("Envoy was installed and is not there")?;
     Ok(runner.status().context("cannot start the runner")?.success())
+}
+
+/// Tests of Kubernetes that are not run, each with its reason.
+const SKIPS: &str = "conformance/cluster/e2e-skips.txt";
+const REPORT: &str = "conformance/reports/e2e.txt";
+
+/// On the cluster that is up, or on one made for them.
+fn e2e(options: &E2e) -> anyhow::Result<bool> {
+    let program = go::build_tests()?;
+    let report = match options.record {
+        true => process::root().join(REPORT),
+        false => process::target_dir().join("e2e.txt"),
+    };
+    cluster::with_millrace(options.keep, || {
+        let mut tests = cluster::harness("kubernetes-e2e")?;
+        tests.arg("--program").arg(&program).arg("--cache").arg(process::cache_dir());
+        tests.arg("--skips").arg(process::root().join(SKIPS)).arg("--report").arg(&report);
+        tests.arg("--commit").arg(process::describe_commit());
+        tests.args(options.focus.iter().flat_map(|text| ["--focus", text]));
+        tests.args(options.shard.iter().flat_map(|part| ["--shard", part]));
+        if options.list {
+            tests.arg("--list");
+        }
+        Ok(tests.status().context("cannot start the harness")?.success())
+    })
 }
 
 /// The suite of the gate: skipped loudly where there is no Envoy.

@@ -57,6 +57,14 @@ const MODULES: &[Module] = &[
         version_package: None,
     },
     Module {
+        name: "coredns",
+        sources: "coredns",
+        are_tests: false,
+        packages: &["."],
+        of: Some("github.com/coredns/coredns"),
+        version_package: None,
+    },
+    Module {
         name: "etcd",
         sources: "etcd",
         are_tests: false,
@@ -108,6 +116,14 @@ pub(crate) fn build() -> anyhow::Result<()> {
 pub(crate) fn build_tests() -> anyhow::Result<PathBuf> {
     build_all(&[TESTS])?;
     Ok(TESTS.folder()?.join("e2e.test"))
+}
+
+/// Builds Helm, where need be, and returns the program.
+pub(crate) fn build_helm() -> anyhow::Result<PathBuf> {
+    let helm =
+        MODULES.iter().find(|module| module.name == "helm").context("helm is a program of a cluster")?;
+    build_all(std::slice::from_ref(helm))?;
+    Ok(helm.folder()?.join("helm"))
 }
 
 /// Folders of the programs of a cluster; they need not be built.

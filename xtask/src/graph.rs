@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mesh-xds-proto", &[]),
     ("mesh-l7proxy-wire", &[]),
     ("mesh-cni-wire", &[]),
+    ("mesh-oci", &[]),
     ("mesh-cni-plugin", &["mesh-cni-wire"]),
     ("mesh-k8s-api", &["mesh-model"]),
     ("mesh-ebpf-logic", &["mesh-ebpf-abi"]),

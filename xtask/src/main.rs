@@ -7,12 +7,14 @@
 
 mod bench;
 mod bpf;
+mod chart;
 mod cluster;
 mod conformance;
 mod demo;
 mod fuzz;
 mod go;
 mod graph;
+mod image;
 mod lint;
 mod process;
 mod setup;
@@ -58,6 +60,10 @@ enum Task {
     /// A real Kubernetes on this machine, for tests: nodes in namespaces. Needs root.
     #[command(subcommand)]
     Cluster(cluster::Task),
+    /// Lint the Helm chart and hold what it renders against charts/golden.
+    Chart(chart::Options),
+    /// Make the product's container images: no container engine is needed.
+    Image(image::Options),
     /// Run the quickstart: pods and a client in network namespaces, real traffic, a short story.
     Demo(demo::Options),
     /// Break things while traffic goes on, for as long as you like; as root.
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(suite) => conformance::run(&suite),
         Task::Cluster(task) => cluster::run(&task),
+        Task::Chart(options) => chart::run(&options),
+        Task::Image(options) => image::run(&options).map(|_| true),
         Task::Demo(options) => demo::run(&options),
         Task::Soak(options) => soak::run(&options),
     };

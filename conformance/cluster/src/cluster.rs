@@ -222,6 +222,10 @@ impl Cluster {
         self.folder.path("images").join(format!("{}.tar", std::process::id()))
     }
 
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
     pub(crate) fn control(&self) -> &Place {
         &self.control
     }

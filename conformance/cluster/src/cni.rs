@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::network;
+use crate::node::Node;
 
 /// How long the controller manager may take to give a node its range.
 const RANGE_WITHIN: Duration = Duration::from_secs(60);
@@ -17,13 +18,7 @@ const FILE: &str = "90-bridge.conflist";
 /// Waits for each node's ranges, and writes the configuration and the routes that they make.
 pub(crate) fn install_bridge(cluster: &Cluster) -> anyhow::Result<()> {
     for (number, node) in (1..).zip(cluster.nodes()) {
-        let ranges = wait::until("the node has ranges for its pods", RANGE_WITHIN, || {
-            let ranges =
-                cluster.kubectl(&["get", "node", node.name(), "-o", "jsonpath={.spec.podCIDRs[*]}"])?;
-            ensure!(!ranges.is_empty(), "{} has no spec.podCIDRs", node.name());
-            Ok(ranges)
-        })?;
-        let ranges: Vec<&str> = ranges.split_whitespace().collect();
+        let ranges = ranges(cluster, node)?;
         let routes =
             ranges.iter().map(|range| json!({"dst": if range.contains(':') { "::/0" } else { "0.0.0.0/0" }}));
         let config = json!({
@@ -45,8 +40,29 @@ pub(crate) fn install_bridge(cluster: &Cluster) -> anyhow::Result<()> {
             ],
         });
         node.write_cni(FILE, &config)?;
-        for range in ranges {
+        for range in &ranges {
             network::route(range, number, cluster.spec(), cluster.nodes())
+                .with_context(|| format!("cannot route {range}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a node's ranges.
+fn ranges(cluster: &Cluster, node: &Node) -> anyhow::Result<Vec<String>> {
+    let ranges = wait::until("the node has ranges for its pods", RANGE_WITHIN, || {
+        let ranges = cluster.kubectl(&["get", "node", node.name(), "-o", "jsonpath={.spec.podCIDRs[*]}"])?;
+        ensure!(!ranges.is_empty(), "{} has no spec.podCIDRs", node.name());
+        Ok(ranges)
+    })?;
+    Ok(ranges.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Tells the host, where the API server is, the way to each node's pods. The nodes know the way to each other.
+pub(crate) fn route_on_host(cluster: &Cluster) -> anyhow::Result<()> {
+    for (number, node) in (1..).zip(cluster.nodes()) {
+        for range in ranges(cluster, node)? {
+            network::route_on_host(&range, number, cluster.spec())
                 .with_context(|| format!("cannot route {range}"))?;
         }
     }

@@ -7,7 +7,10 @@
 //! something is done on all of them; no tasks.
 
 pub mod cgroup;
+pub mod chart;
 pub mod cluster;
+pub mod dns;
+pub mod e2e;
 pub mod folder;
 pub mod image;
 pub mod node;
@@ -20,4 +23,5 @@ mod cni;
 mod control_plane;
 mod keys;
 mod network;
+mod rootfs;
 mod settings;

@@ -64,15 +64,30 @@ fn remove_device(name: &str) -> anyhow::Result<()> {
 
 /// Routes to a range of pods by way of a node: on the host and on the other nodes.
 pub(crate) fn route(range: &str, number: u8, spec: &Spec, nodes: &[Node]) -> anyhow::Result<()> {
-    let plan = spec.plan();
-    let via = if range.contains(':') { plan.v6(number).to_string() } else { plan.v4(number).to_string() };
-    let arguments = [family(range), "route", "replace", range, "via", &via];
+    let via = way_to(range, number, spec);
     for (other, node) in (1..).zip(nodes) {
         if other != number {
-            Namespace::ensure(node.network())?.ip(&arguments)?;
+            Namespace::ensure(node.network())?.ip(&[
+                family(range),
+                "route",
+                "replace",
+                range,
+                "via",
+                &via,
+            ])?;
         }
     }
-    ip(&arguments).map(drop)
+    route_on_host(range, number, spec)
+}
+
+/// The same on the host alone: the API server reaches pods that are its extensions, and those that are asked through it.
+pub(crate) fn route_on_host(range: &str, number: u8, spec: &Spec) -> anyhow::Result<()> {
+    ip(&[family(range), "route", "replace", range, "via", &way_to(range, number, spec)]).map(drop)
+}
+
+fn way_to(range: &str, number: u8, spec: &Spec) -> String {
+    let plan = spec.plan();
+    if range.contains(':') { plan.v6(number).to_string() } else { plan.v4(number).to_string() }
 }
 
 fn is_device(name: &str) -> bool {

@@ -18,8 +18,8 @@ pub enum Forwarding {
 ///
 /// # Errors
 /// What the system says, where it is off and cannot be switched on.
-pub fn enable_forwarding(family: Forwarding) -> io::Result<()> {
-    enable_below(family, Path::new("/proc/sys/net"))
+pub fn enable_forwarding(family: Forwarding, procfs: &Path) -> io::Result<()> {
+    enable_below(family, &procfs.join("sys/net"))
 }
 
 fn enable_below(family: Forwarding, root: &Path) -> io::Result<()> {

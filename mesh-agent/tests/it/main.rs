@@ -3,6 +3,7 @@
 // The lint's exception for tests does not reach the helpers that tests call.
 #![allow(clippy::unwrap_used)]
 
+mod chart;
 mod operator;
 mod ranges;
 mod rules;

@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask cluster e2e` runs these; by themselves they need `MILLRACE_CLUSTER_PROGRAMS`.
 
+mod chart;
 mod crash;
 mod faults;
 mod fixture;

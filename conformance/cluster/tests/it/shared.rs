@@ -1,9 +1,9 @@
 //! What tests rely on, on the cluster that is up.
 
 use mesh_conformance_cluster::cluster::node_is_ready;
-use mesh_conformance_cluster::image::Image;
 use mesh_conformance_cluster::programs::Programs;
 use mesh_conformance_cluster::status::Status;
+use mesh_oci::Image;
 use serde_json::json;
 
 use crate::fixture::{Pods, shared};
@@ -61,9 +61,8 @@ fn cluster_an_image_made_of_a_program_runs_on_every_node() {
         Programs::from_environment().and_then(|programs| programs.find("pause")).expect("a program");
     let reference = "millrace.test/own:7".to_owned();
     let file = cluster.image_file();
-    Image { reference: reference.clone(), programs: vec![program], arguments: Vec::new() }
-        .write(&file)
-        .expect("made");
+    let image = Image::of_programs(&reference, &[program], Vec::new()).expect("a program");
+    image.write(&file).expect("made");
     let loaded = cluster.load_image(&file, None);
     std::fs::remove_file(&file).expect("removed");
     loaded.expect("loaded");

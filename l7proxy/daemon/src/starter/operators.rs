@@ -4,6 +4,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use mesh_l7proxy_wire::Channel;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::net::SocketFlags;
 use tracing::warn;
 
@@ -63,12 +65,13 @@ impl Operators {
     }
 }
 
-/// The socket's mode says so already; a directory with the wrong owner would not.
+/// The socket's mode says so already; a directory with the wrong owner would not. (rustix knows no peer whose process
+/// has no number here, as that of another container has none.)
 fn trusted(socket: &OwnedFd) -> bool {
-    match rustix::net::sockopt::socket_peercred(socket) {
-        Ok(peer) if peer.uid.is_root() || peer.uid == rustix::process::geteuid() => true,
+    match getsockopt(socket, PeerCredentials) {
+        Ok(peer) if peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw() => true,
         Ok(peer) => {
-            warn!(uid = peer.uid.as_raw(), "connection of another user refused");
+            warn!(uid = peer.uid(), "connection of another user refused");
             false
         }
         Err(error) => {

@@ -43,7 +43,15 @@ impl RunDirectory {
         let bound = bind(&sockets);
         rustix::process::umask(before);
         let (control, admin) = bound?;
-        for path in sockets.iter().chain([&lock_file]) {
+        if options.user.is_some() {
+            // For the group too, which is that user's alone: an agent without the right to pass over modes joins it.
+            for path in &sockets {
+                fs::set_permissions(path, Permissions::from_mode(0o660))
+                    .with_context(|| format!("cannot share {}", path.display()))?;
+            }
+        }
+        // The lock stays with whoever starts starters, who may have no right to open others' files.
+        for path in &sockets {
             hand_over(path, options.user).with_context(|| format!("cannot give {} away", path.display()))?;
         }
         Ok(Self { control, admin: Some(admin), sockets, _lock: lock })
