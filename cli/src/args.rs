@@ -95,6 +95,11 @@ pub(crate) enum Command {
     Events(EventsOptions),
     /// Show the versions of this program, of the agent and of the proxy.
     Version(VersionOptions),
+    /// Try the ways between pods, nodes, Services and the outside. Needs kubectl.
+    #[command(subcommand)]
+    Connectivity(ConnectivityCommand),
+    /// Gather what somebody who is to help needs, without secrets, in one file. Needs kubectl.
+    Sysdump(SysdumpOptions),
     /// Print a completion script for a shell.
     #[command(after_help = COMPLETION_HELP)]
     Completion {
@@ -106,6 +111,53 @@ pub(crate) enum Command {
 const COMPLETION_HELP: &str = "bash: millrace completion bash > /etc/bash_completion.d/millrace\n\
     zsh:  millrace completion zsh > \"${fpath[1]}/_millrace\"\n\
     fish: millrace completion fish > ~/.config/fish/completions/millrace.fish";
+
+/// Which cluster, for commands that are about all of it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterOptions {
+    /// Kubeconfig of the cluster; kubectl's own when left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The program kubectl.
+    #[arg(long, value_name = "PATH", default_value = "kubectl")]
+    pub(crate) kubectl: PathBuf,
+}
+
+/// What of connectivity.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectivityCommand {
+    /// Start pods in a namespace of their own, try every way between them, and remove them.
+    Test(ConnectivityOptions),
+}
+
+/// Options of `connectivity test`.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectivityOptions {
+    /// Image of the pods: Kubernetes' agnhost, which is its entrypoint.
+    #[arg(long, value_name = "IMAGE", env = "MILLRACE_TEST_IMAGE")]
+    pub(crate) image: String,
+    /// Namespace that is made for them, and removed with all in it.
+    #[arg(long, value_name = "NAME", default_value = "millrace-connectivity-test")]
+    pub(crate) namespace: String,
+    /// Leave the pods when it is done.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+}
+
+/// Options of `sysdump`.
+#[derive(Debug, Args)]
+pub(crate) struct SysdumpOptions {
+    /// Where the archive is written. `millrace-sysdump-TIME.tar.gz` here when left out.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterOptions,
+}
 
 /// Options of `status`.
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod agent;
 mod args;
 mod commands;
 mod exit;
+mod kubectl;
 mod output;
 
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use agent::Agent;
-use args::{Arguments, Command, EndpointCommand};
+use args::{Arguments, Command, ConnectivityCommand, EndpointCommand};
 use exit::{Failure, Outcome};
 use output::Output;
 
@@ -55,6 +56,10 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Tables(options) => commands::tables::run(&agent, &output, options).await,
         Command::Events(options) => commands::events::run(&agent, &output, options).await,
         Command::Version(options) => commands::version::run(&agent, &output, options).await,
+        Command::Connectivity(ConnectivityCommand::Test(options)) => {
+            commands::connectivity::run(&output, options)
+        }
+        Command::Sysdump(options) => commands::sysdump::run(&output, options),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "millrace", &mut script);
