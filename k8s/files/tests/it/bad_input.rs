@@ -20,7 +20,7 @@ fn the_sample_for_mutation_is_good() {
 fn every_kind_of_bad_file_is_named_and_the_good_ones_are_served() {
     let bad: [(&str, &[u8], &str); 8] = [
         ("b-syntax.yaml", b"a: [\n", "cannot be parsed"),
-        ("c-kind.yaml", b"apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n", "kind \"Pod\""),
+        ("c-kind.yaml", b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: p}\n", "kind \"ConfigMap\""),
         ("d-empty.yaml", b"\n# nothing\n", ""),
         ("e-utf8.yaml", b"\xff\xfe", "no UTF-8"),
         ("f-zero.yaml", b"\0\0\0\0", "cannot be parsed"),
