@@ -68,12 +68,11 @@ pub fn rewrite<P: PacketEdit>(packet: &P, work: &NatWork, end: End, to: &Transla
         let changed = difference_of(&old, &to.address, at.family);
         done(packet.adjust(sum, changed, Covered { by_pseudo_header: true, ..covered }))?;
     }
+    if let Some((offset, old)) = port_at(at, end) {
+        done(packet.store(offset, to.port.to_network().to_ne_bytes()))?;
+        return done(packet.adjust(sum?, port_difference(old, to.port), covered));
+    }
     match at.payload {
-        Payload::Ports | Payload::Echo | Payload::EchoReply => {
-            let (offset, old) = port_at(at, end);
-            done(packet.store(offset, to.port.to_network().to_ne_bytes()))?;
-            done(packet.adjust(sum?, port_difference(old, to.port), covered))
-        }
         Payload::Error(_) if work.is_quoting => {
             let changed = rewrite_quoted(packet, &work.quoted, end.other(), to)?;
             done(packet.adjust(sum?, changed, covered))
@@ -117,8 +116,7 @@ fn rewrite_quoted<P: PacketEdit>(packet: &P, at: &Transport, end: End, to: &Tran
         done(packet.store(at.network + 10, (!after).to_ne_bytes()))?;
         changed = add(changed, difference(before.into(), (!after).into()));
     }
-    if matches!(at.payload, Payload::Ports | Payload::Echo | Payload::EchoReply) {
-        let (offset, old) = port_at(at, end);
+    if let Some((offset, old)) = port_at(at, end) {
         done(packet.store(offset, to.port.to_network().to_ne_bytes()))?;
         changed = add(changed, port_difference(old, to.port));
     }
@@ -144,17 +142,15 @@ const fn address_at(at: &Transport, end: End) -> Addr {
     }
 }
 
-/// Offset and value of a port, or of an echo's identifier.
+/// Offset and value of an end's port, or of an echo's identifier, which belongs to whoever asks: the other end has none.
 #[inline(always)]
-const fn port_at(at: &Transport, end: End) -> (u32, Be16) {
-    let port = match end {
-        End::Source => at.tuple.source_port,
-        End::Destination => at.tuple.destination_port,
-    };
+const fn port_at(at: &Transport, end: End) -> Option<(u32, Be16)> {
     match (at.payload, end) {
-        (Payload::Echo | Payload::EchoReply, _) => (at.offset + 4, port),
-        (_, End::Source) => (at.offset, port),
-        (_, End::Destination) => (at.offset + 2, port),
+        (Payload::Ports, End::Source) => Some((at.offset, at.tuple.source_port)),
+        (Payload::Ports, End::Destination) => Some((at.offset + 2, at.tuple.destination_port)),
+        (Payload::Echo, End::Source) => Some((at.offset + 4, at.tuple.source_port)),
+        (Payload::EchoReply, End::Destination) => Some((at.offset + 4, at.tuple.destination_port)),
+        _ => None,
     }
 }
 

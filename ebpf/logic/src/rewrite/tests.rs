@@ -223,6 +223,19 @@ fn an_error_is_about_the_packet_that_the_pod_sent() {
 }
 
 #[test]
+fn the_identifier_of_an_echo_is_of_whoever_asked_alone() {
+    for (bytes, identifier) in [all()[4].clone(), all()[5].clone()].into_iter().zip([24, 44]) {
+        let packet = Memory(RefCell::new(bytes.clone()));
+        let at = parse_transport(&packet, LinkLayer::None).unwrap();
+        let to = to(&bytes);
+        rewrite(&packet, &at, None, End::Destination, &to).unwrap();
+        let again = parse_transport(&packet, LinkLayer::None).unwrap();
+        assert_eq!((again.tuple.destination, packet.load::<2>(identifier)), (to.address, Some([0xa0, 1])));
+        assert_eq!(sums(&packet.0.borrow()), (0xffff, 0xffff));
+    }
+}
+
+#[test]
 fn a_packet_that_is_cut_is_not_half_rewritten_in_silence() {
     for bytes in all() {
         let to = to(&bytes);
