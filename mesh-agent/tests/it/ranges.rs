@@ -4,26 +4,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::ensure;
-use mesh_k8s_api::Kind;
 use mesh_testkit::api_server::ApiServer;
 use mesh_testkit::process::Guard;
 use mesh_testkit::wait::until;
 use serde_json::{Value, json};
 
+use crate::fixture::server;
+
 const NODES: &str = "/apis/cilium.io/v2/ciliumnodes";
 const WITHIN: Duration = Duration::from_secs(20);
-
-fn server() -> ApiServer {
-    let path = |kind: Kind| match kind.group() {
-        "" => format!("/api/{}/{}", kind.versions()[0], kind.plural()),
-        group => format!("/apis/{group}/{}/{}", kind.versions()[0], kind.plural()),
-    };
-    let collections: Vec<String> = Kind::ALL.into_iter().map(path).collect();
-    let server = ApiServer::start(&collections.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-    server.serve("/apis/coordination.k8s.io/v1/leases");
-    server.serve("/api/v1/events");
-    server
-}
 
 fn operator(server: &ApiServer, arguments: &[&str]) -> Guard {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-agent"));

@@ -5,12 +5,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::ensure;
-use mesh_k8s_api::Kind;
 use mesh_k8s_reflect::{Needs, Role, Rule, rules};
 use mesh_testkit::api_server::{ApiServer, Asked};
 use mesh_testkit::process::Guard;
 use mesh_testkit::wait::until;
 use serde_json::json;
+
+use crate::fixture::server;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -54,16 +55,9 @@ fn granted(role: Role, is_meant: impl Fn(&Rule) -> bool) -> BTreeSet<Right> {
     rights.collect()
 }
 
-fn server() -> ApiServer {
-    let path = |kind: Kind| match kind.group() {
-        "" => format!("/api/{}/{}", kind.versions()[0], kind.plural()),
-        group => format!("/apis/{group}/{}/{}", kind.versions()[0], kind.plural()),
-    };
-    let collections: Vec<String> = Kind::ALL.into_iter().map(path).collect();
-    let server = ApiServer::start(&collections.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-    server.serve("/apis/coordination.k8s.io/v1/leases");
-    server.serve("/api/v1/events");
-    // An old server streams no list: then there is one more verb.
+/// An old server streams no list: then there is one more verb.
+fn old_server() -> ApiServer {
+    let server = server();
     server.stream_lists(false);
     server
 }
@@ -84,7 +78,7 @@ fn check(server: &ApiServer, role: Role, is_used: impl Fn(&Rule) -> bool) {
 
 #[test]
 fn an_agent_asks_for_what_it_is_granted_and_nothing_else() {
-    let server = server();
+    let server = old_server();
     let folder = tempfile::tempdir().unwrap();
     let mut agent = Command::new(env!("CARGO_BIN_EXE_mesh-agent"));
     agent.env("MILLRACE_RUN_DIR", folder.path()).args(["--k8s-api-server-urls", &server.url()]);
@@ -96,7 +90,7 @@ fn an_agent_asks_for_what_it_is_granted_and_nothing_else() {
 
 #[test]
 fn an_operator_asks_for_what_it_is_granted_and_nothing_else() {
-    let server = server();
+    let server = old_server();
     let metadata = |name: &str| json!({"name": name, "namespace": "shop"});
     server.put(
         "/apis/networking.k8s.io/v1/ingressclasses",

@@ -14,6 +14,7 @@ use mesh_testkit::http::{Connection, Speak};
 use mesh_testkit::wait;
 
 use crate::fixture::{Own, PODS_WITHIN, Pods, spec};
+use crate::manifests::{ingress, web};
 
 const INSTALLED_WITHIN: Duration = Duration::from_secs(180);
 const SOON: Duration = Duration::from_secs(60);
@@ -44,7 +45,8 @@ fn cluster_the_chart_makes_millrace_the_network_and_takes_it_away_without_a_trac
         pods.server(name, node);
     }
     pods.reach_each_other();
-    cluster.apply(&SERVED.replace("NAMESPACE", &pods.namespace)).expect("a Service and an Ingress");
+    web(&cluster, &pods.namespace, WEB);
+    ingress(&cluster, &pods.namespace, "web");
     is_served(&cluster, &pods);
 
     // Agents are replaced one after the other while what they made serves on.
@@ -77,21 +79,8 @@ fn cluster_the_chart_makes_millrace_the_network_and_takes_it_away_without_a_trac
     assert!(!left.expect("a list").contains("millrace"), "objects are left");
 }
 
-const SERVED: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: NAMESPACE}
-spec: {selector: {test: it}, ipFamilyPolicy: PreferDualStack, ports: [{port: 80, targetPort: 8080}]}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: web, namespace: NAMESPACE}
-spec:
-  ingressClassName: cilium
-  rules:
-  - host: web.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
-"#;
+const WEB: &str =
+    "{selector: {test: it}, ipFamilyPolicy: PreferDualStack, ports: [{port: 80, targetPort: 8080}]}";
 
 /// The Service by its name from pods of both nodes, over UDP and TCP of the DNS, and the Ingress by each node.
 fn is_served(cluster: &Cluster, pods: &Pods<'_>) {

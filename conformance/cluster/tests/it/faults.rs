@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::crash;
 use crate::fixture::{Own, Pods, spec};
 use crate::healing::process;
+use crate::manifests::{CLASS, ingress, web};
 use crate::mesh::{Mesh, SOON, logs};
 
 /// What `MILLRACE_API_AWAY_SECONDS` says otherwise.
@@ -28,52 +29,19 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 const HTTP: u16 = 8080;
 const PLAIN: u16 = 7007;
 
-const SERVED: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: NAMESPACE}
-spec: {selector: {role: server}, ports: [{name: http, port: 80, targetPort: 8080}]}
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: cilium}
-spec: {controller: cilium.io/ingress-controller}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: web, namespace: NAMESPACE}
-spec:
-  ingressClassName: cilium
-  rules:
-  - host: web.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
-"#;
-
-/// One more name for the same.
-const ANOTHER: &str = r#"
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: HOST, namespace: NAMESPACE}
-spec:
-  ingressClassName: cilium
-  rules:
-  - host: HOST.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
-"#;
+const WEB: &str = "{selector: {role: server}, ports: [{name: http, port: 80, targetPort: 8080}]}";
 
 /// Two nodes, a backend of the test's own on each, and a pod to ask from on the first.
 struct World<'a> {
     own: &'a Own,
-    cluster: Cluster,
+    cluster: &'a Cluster,
     mesh: Mesh,
     backends: Vec<(Echo, Flow)>,
 }
 
 impl<'a> World<'a> {
-    fn serving(own: &'a Own) -> Self {
-        let cluster = own.up();
-        let mesh = Mesh::start(&cluster);
-        Self { own, cluster, mesh, backends: Vec::new() }
+    fn new(own: &'a Own, cluster: &'a Cluster) -> Self {
+        Self { own, cluster, mesh: Mesh::start(cluster), backends: Vec::new() }
     }
 
     /// Serves in the pods, and waits until clients of all kinds are answered.
@@ -84,10 +52,14 @@ impl<'a> World<'a> {
             (Echo::start(name, listen(HTTP)).expect("an echo"), Flow::start(listen(PLAIN)).expect("a flow"))
         };
         self.backends = ["one", "two"].map(backend).into();
-        self.cluster.apply(&SERVED.replace("NAMESPACE", &pods.namespace)).expect("a Service and an Ingress");
-        for node in [1, 2] {
-            self.answers(node, "web");
-        }
+        self.asks_for(pods);
+    }
+
+    /// Asks for the Service and its Ingress and waits until both nodes serve it.
+    fn asks_for(&self, pods: &Pods<'_>) {
+        self.cluster.apply(CLASS).expect("a class");
+        web(self.cluster, &pods.namespace, WEB);
+        self.takes_a_change(pods, "web");
     }
 
     /// Where a node takes what comes from outside.
@@ -104,13 +76,12 @@ impl<'a> World<'a> {
             ensure!(answer.status == 200, "answered with {}", answer.status);
             Ok(())
         })
-        .unwrap_or_else(|error| panic!("{host} by {entry}: {error:#}\n{}", logs(&self.cluster)));
+        .unwrap_or_else(|error| panic!("{host} by {entry}: {error:#}\n{}", logs(self.cluster)));
     }
 
     /// Asks for one more Ingress and waits until both nodes serve it.
     fn takes_a_change(&self, pods: &Pods<'_>, host: &str) {
-        let object = ANOTHER.replace("NAMESPACE", &pods.namespace).replace("HOST", host);
-        self.cluster.apply(&object).expect("an Ingress");
+        ingress(self.cluster, &pods.namespace, host);
         for node in [1, 2] {
             self.answers(node, host);
         }
@@ -152,13 +123,13 @@ impl<'a> World<'a> {
             );
             Ok(())
         })
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", logs(&self.cluster)));
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", logs(self.cluster)));
         traffic
     }
 
     /// The API server dies.
     fn kill_api_server(&self) {
-        crash::kill(process(&self.cluster, "kube-apiserver").expect("it runs"));
+        crash::kill(process(self.cluster, "kube-apiserver").expect("it runs"));
     }
 }
 
@@ -176,17 +147,25 @@ fn nothing_was_lost(traffic: Vec<(&'static str, Traffic)>, cluster: &Cluster) {
     assert!(report.longest_gap() <= LONGEST_GAP, "{said}");
 }
 
-fn started_on(pods: &Pods<'_>) {
+fn cluster_of(name: &str) -> Own {
+    Own::new(Spec { cni: Cni::None, ..spec(name, 2, IpFamily::Ipv4) })
+}
+
+/// Breaks something on two nodes under traffic: nothing may be lost by it.
+fn under_traffic(name: &str, breaks: impl FnOnce(&mut World<'_>, &Pods<'_>)) {
+    let own = cluster_of(name);
+    let cluster = own.up();
+    let mut world = World::new(&own, &cluster);
+    let pods = Pods::new(&cluster, "it");
     for (name, node, role) in
         [("client", "node1", "client"), ("one", "node1", "server"), ("two", "node2", "server")]
     {
         pods.idle(name, node, role);
     }
-    pods.ready();
-}
-
-fn cluster_of(name: &str) -> Own {
-    Own::new(Spec { cni: Cni::None, ..spec(name, 2, IpFamily::Ipv4) })
+    world.serve(&pods);
+    let traffic = world.traffic(&pods);
+    breaks(&mut world, &pods);
+    nothing_was_lost(traffic, &cluster);
 }
 
 #[test]
@@ -194,107 +173,85 @@ fn cluster_of(name: &str) -> Own {
 fn cluster_an_api_server_that_is_away_while_an_agent_restarts_costs_no_request() {
     let away = std::env::var("MILLRACE_API_AWAY_SECONDS").ok();
     let away = away.map_or(API_AWAY, |text| Duration::from_secs(text.parse().expect("seconds")));
-    let own = cluster_of("away");
-    let mut world = World::serving(&own);
-    let cluster = own.up();
-    let pods = Pods::new(&cluster, "it");
-    started_on(&pods);
-    world.serve(&pods);
-    let traffic = world.traffic(&pods);
-
-    world.kill_api_server();
-    let back = Instant::now() + away;
-    std::thread::sleep(away / 3);
-    world.mesh.kill_agent("node1");
-    std::thread::sleep(Duration::from_secs(1));
-    world.mesh.start_agent(&cluster, "node1");
-    std::thread::sleep(back.saturating_duration_since(Instant::now()));
-    world.own.up();
-    world.takes_a_change(&pods, "later");
-    nothing_was_lost(traffic, &cluster);
+    under_traffic("away", |world, pods| {
+        world.kill_api_server();
+        let back = Instant::now() + away;
+        std::thread::sleep(away / 3);
+        world.mesh.kill_agent("node1");
+        std::thread::sleep(Duration::from_secs(1));
+        world.mesh.start_agent(world.cluster, "node1");
+        std::thread::sleep(back.saturating_duration_since(Instant::now()));
+        world.own.up();
+        world.takes_a_change(pods, "later");
+    });
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn cluster_agents_killed_at_odd_moments_under_traffic_and_changes_cost_no_request() {
-    let own = cluster_of("kill");
-    let mut world = World::serving(&own);
-    let cluster = own.up();
-    let pods = Pods::new(&cluster, "it");
-    started_on(&pods);
-    world.serve(&pods);
-    let traffic = world.traffic(&pods);
-
-    for round in 0..6_u64 {
-        let node = if round % 2 == 0 { "node1" } else { "node2" };
-        let name = format!("new-{round}");
-        cluster
-            .apply(&ANOTHER.replace("NAMESPACE", &pods.namespace).replace("HOST", &name))
-            .expect("a change");
-        pods.idle(&name, node, "other");
-        std::thread::sleep(Duration::from_millis(37 * round));
-        world.mesh.kill_agent(node);
-        world.mesh.start_agent(&cluster, node);
-        // The pod is made by this agent or by the next one, and the change is served by both nodes.
-        pods.ready();
-        for node in [1, 2] {
-            world.answers(node, &name);
+    under_traffic("kill", |world, pods| {
+        for round in 0..6_u64 {
+            let node = if round % 2 == 0 { "node1" } else { "node2" };
+            let name = format!("new-{round}");
+            ingress(world.cluster, &pods.namespace, &name);
+            pods.idle(&name, node, "other");
+            std::thread::sleep(Duration::from_millis(37 * round));
+            world.mesh.kill_agent(node);
+            world.mesh.start_agent(world.cluster, node);
+            // The pod is made by this agent or by the next one, and the change is served by both nodes.
+            pods.ready();
+            for node in [1, 2] {
+                world.answers(node, &name);
+            }
         }
-    }
-    nothing_was_lost(traffic, &cluster);
+    });
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn cluster_agents_that_slept_through_a_compaction_of_etcd_read_anew_and_go_on() {
-    let own = cluster_of("compact");
-    let mut world = World::serving(&own);
-    let cluster = own.up();
-    let pods = Pods::new(&cluster, "it");
-    started_on(&pods);
-    world.serve(&pods);
-    let traffic = world.traffic(&pods);
-
-    let agents = ["node1", "node2"].map(|node| world.mesh.agent(node));
-    for agent in agents {
-        stand_still(agent).expect("it sleeps");
-    }
-    let missed = ANOTHER.replace("NAMESPACE", &pods.namespace).replace("HOST", "missed");
-    cluster.apply(&missed).expect("an Ingress");
-    let etcd = cluster.etcd_socket();
-    let key = json!({"key": "Lw=="});
-    let now = post_unix(&etcd, "/v3/kv/range", &key).expect("etcd answers");
-    let revision = now["header"]["revision"].as_str().expect("a revision").to_owned();
-    post_unix(&etcd, "/v3/kv/compaction", &json!({"revision": revision, "physical": true}))
-        .expect("compacted");
-    // Watches end with it; where they stood is known to nobody any more.
-    world.kill_api_server();
-    world.own.up();
-    for agent in agents {
-        kill(Pid::from_raw(i32::try_from(agent).expect("an id")), Signal::SIGCONT).expect("it wakes up");
-    }
-    for node in [1, 2] {
-        world.answers(node, "missed");
-    }
-    world.takes_a_change(&pods, "later");
-    assert_eq!(agents, ["node1", "node2"].map(|node| world.mesh.agent(node)), "an agent was started again");
-    nothing_was_lost(traffic, &cluster);
+    under_traffic("compact", |world, pods| {
+        let agents = ["node1", "node2"].map(|node| world.mesh.agent(node));
+        for agent in agents {
+            stand_still(agent).expect("it sleeps");
+        }
+        ingress(world.cluster, &pods.namespace, "missed");
+        let etcd = world.cluster.etcd_socket();
+        let key = json!({"key": "Lw=="});
+        let now = post_unix(&etcd, "/v3/kv/range", &key).expect("etcd answers");
+        let revision = now["header"]["revision"].as_str().expect("a revision").to_owned();
+        post_unix(&etcd, "/v3/kv/compaction", &json!({"revision": revision, "physical": true}))
+            .expect("compacted");
+        // Watches end with it; where they stood is known to nobody any more.
+        world.kill_api_server();
+        world.own.up();
+        for agent in agents {
+            kill(Pid::from_raw(i32::try_from(agent).expect("an id")), Signal::SIGCONT).expect("it wakes up");
+        }
+        for node in [1, 2] {
+            world.answers(node, "missed");
+        }
+        world.takes_a_change(pods, "later");
+        assert_eq!(
+            agents,
+            ["node1", "node2"].map(|node| world.mesh.agent(node)),
+            "an agent was started again"
+        );
+    });
 }
 
 #[test]
 #[ignore = "needs a cluster"]
 fn cluster_a_node_that_reboots_has_its_pods_and_their_services_again() {
     let own = cluster_of("reboot");
-    let mut world = World::serving(&own);
     let cluster = own.up();
+    let mut world = World::new(&own, &cluster);
     let pods = Pods::new(&cluster, "it");
     for (name, node) in [("one", "node1"), ("two", "node1"), ("three", "node2")] {
         pods.server(name, node);
     }
     pods.ready();
-    cluster.apply(&SERVED.replace("NAMESPACE", &pods.namespace)).expect("Services and an Ingress");
-    world.answers(1, "web");
-    world.answers(2, "web");
+    world.asks_for(&pods);
 
     cluster.node("node2").expect("a node").stop().expect("nothing runs");
     // What the other node has by itself goes on.

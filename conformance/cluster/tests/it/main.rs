@@ -7,6 +7,7 @@ mod crash;
 mod faults;
 mod fixture;
 mod healing;
+mod manifests;
 mod mesh;
 mod millrace;
 mod own;

@@ -11,32 +11,11 @@ use mesh_testkit::http::{Connection, Speak};
 use mesh_testkit::wait;
 
 use crate::fixture::{Own, PODS_WITHIN, Pods, spec};
+use crate::manifests::{CLASS, ingress, web};
 use crate::mesh::{Mesh, Routing, SOON, logs};
 
-const SERVED: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: NAMESPACE}
-spec:
-  type: NodePort
-  selector: {test: it}
-  ipFamilyPolicy: PreferDualStack
-  ports: [{port: 80, targetPort: 8080, nodePort: 30088}]
----
-apiVersion: networking.k8s.io/v1
-kind: IngressClass
-metadata: {name: cilium}
-spec: {controller: cilium.io/ingress-controller}
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {name: web, namespace: NAMESPACE}
-spec:
-  ingressClassName: cilium
-  rules:
-  - host: web.example.com
-    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
-"#;
+const WEB: &str = "{type: NodePort, selector: {test: it}, ipFamilyPolicy: PreferDualStack, \
+                   ports: [{port: 80, targetPort: 8080, nodePort: 30088}]}";
 
 #[test]
 #[ignore = "needs a cluster"]
@@ -70,7 +49,9 @@ fn network_of_two_nodes(name: &str, routing: Routing) {
     };
     assert_eq!(cluster.nodes().iter().map(routes).collect::<Vec<_>>(), [[1, 1], [1, 1]]);
 
-    cluster.apply(&SERVED.replace("NAMESPACE", &pods.namespace)).expect("a Service and an Ingress");
+    cluster.apply(CLASS).expect("a class");
+    web(&cluster, &pods.namespace, WEB);
+    ingress(&cluster, &pods.namespace, "web");
     let services = ["get", "service", "web", "--namespace", pods.namespace.as_str(), "-o"];
     let addresses = cluster.kubectl(&[&services[..], &["jsonpath={.spec.clusterIPs[*]}"]].concat());
     for address in addresses.expect("a Service").split_whitespace() {

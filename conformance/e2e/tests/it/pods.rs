@@ -1,7 +1,7 @@
 //! Pods that a container runtime brings: the CNI plugin, as containerd calls it, and the agent behind it.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -40,7 +40,14 @@ impl Pod {
         self.add_with(stack, json!({}))
     }
 
-    /// The same, with more in the runtime's configuration.
+    /// An echo behind port 8080 of all its addresses, until dropped.
+    fn serves(&self) -> Echo {
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
+        let port = self.namespace.listen(everywhere).expect("a port");
+        Echo::start(&self.container, port).expect("an echo")
+    }
+
+    /// Adds it with more in the runtime's configuration.
     fn add_with(&self, stack: &Stack, more: Value) -> Result<Vec<IpAddr>, Value> {
         let added = plugin(stack, "ADD", Some(self), more)?;
         let ips = added["ips"].as_array().expect("a result has addresses").iter();
@@ -108,8 +115,7 @@ fn kernel_pods_that_the_plugin_adds_reach_each_other_the_node_and_services() {
     let at = web.add(stack).expect("a network");
     let from = asker.add(stack).expect("a network");
     assert_eq!(at.iter().map(IpAddr::is_ipv4).collect::<Vec<_>>(), [true, false]);
-    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
-    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let _echo = web.serves();
     for (family, address) in at.iter().enumerate() {
         let to = SocketAddr::new(*address, 8080);
         let seen = ask(&asker.namespace, to, "web").expect("the pod answers a pod");
@@ -132,7 +138,7 @@ fn kernel_pods_talk_to_the_outside_with_the_nodes_address() {
     let stack = &world.stack;
     let asker = Pod::new(stack, "asker");
     asker.add(stack).expect("a network");
-    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9000));
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9000));
     let _outside = Echo::start("outside", stack.topology.client.listen(everywhere).expect("a port"));
     let ends: [(IpAddr, IpAddr); 2] =
         [(CLIENT_V4.into(), NODE_V4.into()), (CLIENT_V6.into(), NODE_V6.into())];
@@ -152,8 +158,7 @@ fn kernel_pods_outlive_the_agent_and_their_addresses_are_not_given_again() {
     let stack = &mut world.stack;
     let web = Pod::new(stack, "web");
     let at = web.add(stack).expect("a network");
-    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
-    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let _echo = web.serves();
     let to = SocketAddr::new(at[0], 8080);
     stack.kill_agent().expect("it runs");
     ask(&stack.topology.node, to, "web").expect("the pod answers without an agent");
@@ -304,8 +309,7 @@ fn kernel_a_node_port_leads_from_outside_to_a_pod_with_and_without_an_agent() {
     let stack = &mut world.stack;
     let web = Pod::new(stack, "web");
     let at = web.add(stack).expect("a network");
-    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
-    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let _echo = web.serves();
     stack.write_manifest("60-door.yaml", &node_port(&at)).expect("written");
     let mut kept = Vec::new();
     for (node, client) in entries() {
@@ -353,8 +357,7 @@ fn kernel_a_host_port_leads_to_its_pod_and_goes_with_it() {
     ]));
     let web = Pod::new(stack, "web");
     web.add_with(stack, wanted.clone()).expect("a network");
-    let everywhere = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8080));
-    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let _echo = web.serves();
     let reached = |stack: &Stack| {
         for (node, client) in entries() {
             let to = SocketAddr::new(node, 8081);
