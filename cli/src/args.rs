@@ -323,6 +323,9 @@ pub(crate) enum BpfCommand {
     Endpoints(MapOptions),
     /// Connections masqueraded, and those of Services reached by packets.
     Nat(MapOptions),
+    /// Connections that outside opens towards pods by their own addresses.
+    #[command(visible_alias = "note")]
+    Notes(MapOptions),
     /// Ports of datagrams in fragments.
     #[command(visible_alias = "frag")]
     Fragments(MapOptions),

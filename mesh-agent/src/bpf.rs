@@ -36,6 +36,7 @@ const MAPS: &[(&str, &str)] = &[
     ("tunnels", names::TUNNELS),
     ("endpoints", names::ENDPOINTS),
     ("nat", names::NAT),
+    ("notes", names::NOTES),
     ("fragments", names::FRAGMENTS),
     ("events", names::EVENTS),
 ];
@@ -62,6 +63,7 @@ pub(crate) fn rows(pin_root: &Path, name: &str) -> Result<Option<Vec<Value>>, Ma
         "tunnels" => tunnels(&mut maps)?,
         "endpoints" => endpoints(&mut maps)?,
         "nat" => nat(&mut maps)?,
+        "notes" => notes(&mut maps)?,
         "fragments" => fragments(&mut maps)?,
         "events" => events(pin_root)?,
         _ => return Ok(None),
@@ -92,6 +94,7 @@ fn fill(maps: &mut PinnedMaps, pin_root: &Path, name: &str, kernel_name: &str) -
         "tunnels" => Some(maps.tunnels().entries()?.len()),
         "endpoints" => Some(maps.endpoints().entries()?.len()),
         "nat" => Some(maps.nat().entries()?.len()),
+        "notes" => Some(maps.notes().entries()?.len()),
         "fragments" => Some(maps.fragments().entries()?.len()),
         "node-addresses" => Some(maps.node_addresses().entries()?.len()),
         "listeners" => Some(maps.listeners()?.len()),
@@ -295,6 +298,21 @@ fn nat(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
                 _ => "unknown",
             },
             "backend": (value.backend != NatValue::NO_BACKEND).then_some(value.backend),
+        })
+    };
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn notes(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.notes().entries()?;
+    entries.sort_unstable();
+    let row = |(key, _): (NatKey, u32)| {
+        json!({
+            "protocol": protocol(key.protocol),
+            "localAddress": key.local.to_ip(),
+            "localPort": key.local_port.get(),
+            "remoteAddress": key.remote.to_ip(),
+            "remotePort": key.remote_port.get(),
         })
     };
     Ok(entries.into_iter().map(row).collect())

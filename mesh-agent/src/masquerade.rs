@@ -1,6 +1,6 @@
 //! Which packets leave with the node's address, and with which: pods', and those that frontends send on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
@@ -79,7 +79,9 @@ impl Masquerade {
         outside: &[Outside],
         has_frontends: bool,
     ) -> Result<(), MapError> {
-        let Some(Desired { devices, nets, is_whole }) = self.desired(node, outside, has_frontends) else {
+        let last = maps.masquerade().entries()?.into_iter().collect();
+        let Some(Desired { devices, nets, is_whole }) = self.desired(node, outside, has_frontends, &last)
+        else {
             return Ok(());
         };
         // The ranges first: a device that begins to masquerade knows what not to.
@@ -87,8 +89,14 @@ impl Masquerade {
         bring(maps.masquerade(), &devices, true)
     }
 
-    /// `None` while that cannot be told.
-    fn desired(&self, node: &NodeState, outside: &[Outside], has_frontends: bool) -> Option<Desired> {
+    /// `None` while that cannot be told. The last choice stands while it can.
+    fn desired(
+        &self,
+        node: &NodeState,
+        outside: &[Outside],
+        has_frontends: bool,
+        last: &BTreeMap<u32, MasqueradeValue>,
+    ) -> Option<Desired> {
         let pods = self.ranges.read().unwrap_or_else(PoisonError::into_inner);
         let own = pods.own.as_ref()?;
         let has_pods = !own.is_empty();
@@ -119,24 +127,30 @@ impl Masquerade {
             if flags == 0 {
                 continue;
             }
-            let first = |is_wanted: fn(&IpAddr) -> bool| {
-                node.addresses
-                    .iter()
-                    .find(|(at, address)| at == index && is_wanted(address))
-                    .map(|(_, ip)| *ip)
+            let last = last.get(index).copied().unwrap_or_default();
+            let of_family = |is_on: bool, is_wanted: fn(&IpAddr) -> bool, last: Addr| {
+                let there = node.addresses.iter().filter(|(at, address)| at == index && is_wanted(address));
+                let there: Vec<IpAddr> = there.map(|(_, address)| *address).collect();
+                is_on.then(|| choose(&there, &node.avoided, last)).flatten().unwrap_or(MasqueradeValue::UNSET)
             };
-            let of_family = |is_on: bool, address: Option<IpAddr>| match address {
-                Some(address) if is_on => Addr::from(address),
-                _ => MasqueradeValue::UNSET,
-            };
-            let v4 = of_family(has_frontends || self.v4, first(IpAddr::is_ipv4));
-            let v6 = of_family(has_frontends || self.v6, first(IpAddr::is_ipv6));
+            let v4 = of_family(has_frontends || self.v4, IpAddr::is_ipv4, last.v4);
+            let v6 = of_family(has_frontends || self.v6, IpAddr::is_ipv6, last.v6);
             if v4 != MasqueradeValue::UNSET || v6 != MasqueradeValue::UNSET {
                 desired.devices.insert(*index, MasqueradeValue { v4, v6, flags });
             }
         }
         Some(desired)
     }
+}
+
+/// The address that packets leave a device with: the one that they left with until now, while it is there. An address
+/// that comes is no reason to change: it may be one that moves from node to node.
+fn choose(there: &[IpAddr], avoided: &BTreeSet<IpAddr>, last: Addr) -> Option<Addr> {
+    let is_last = |address: &&IpAddr| Addr::from(**address) == last;
+    let good = || there.iter().filter(|address| !avoided.contains(address));
+    let any = || there.iter();
+    let chosen = good().find(is_last).or_else(|| good().next()).or_else(|| any().find(is_last));
+    chosen.or_else(|| any().next()).map(|address| Addr::from(*address))
 }
 
 /// IPv4 is v4-mapped in the maps, and so 96 bits longer.
@@ -168,6 +182,9 @@ pub(crate) fn bring<K: Ord, V: PartialEq>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+
     use mesh_control_node::NodeState;
     use mesh_ebpf_abi::{MasqueradeValue, NetKey, device_flags, net_flags};
 
@@ -186,9 +203,14 @@ mod tests {
     fn each_device_has_its_own_first_address_of_each_family() {
         let all = Masquerade { native: nets(&["10.0.0.0/8"]), v4: true, v6: true, ..Masquerade::default() };
         let node = ips(&[(2, "192.0.2.1"), (2, "192.0.2.2"), (2, "2001:db8::1"), (3, "198.51.100.1")]);
-        assert_eq!(all.desired(&node, &wires(&[2]), false), None, "whose packets there are is not known yet");
+        assert_eq!(
+            all.desired(&node, &wires(&[2]), false, &BTreeMap::new()),
+            None,
+            "whose packets there are is not known yet"
+        );
         all.set_own(nets(&["10.0.1.0/24", "fd00::/64"]));
-        let desired = all.desired(&node, &wires(&[2, 3, 4]), false).expect("its ranges are known");
+        let desired =
+            all.desired(&node, &wires(&[2, 3, 4]), false, &BTreeMap::new()).expect("its ranges are known");
         assert_eq!(desired.devices.len(), 2, "a device without an address masquerades nothing");
         assert_eq!(desired.devices[&2].v4.to_string(), "192.0.2.1");
         assert_eq!(desired.devices[&2].v6.to_string(), "2001:db8::1");
@@ -198,12 +220,39 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_comes_changes_nothing() {
+        let all = Masquerade { v4: true, v6: true, ..Masquerade::default() };
+        all.set_own(nets(&["10.0.1.0/24"]));
+        let choice = |node: &NodeState, last: &BTreeMap<u32, MasqueradeValue>| {
+            let devices = all.desired(node, &wires(&[2]), false, last).expect("known").devices;
+            ((devices[&2].v4.to_string(), devices[&2].v6.to_string()), devices)
+        };
+        let (first, last) = choice(&ips(&[(2, "192.0.2.50"), (2, "2001:db8::50")]), &BTreeMap::new());
+        assert_eq!(first, ("192.0.2.50".into(), "2001:db8::50".into()));
+        let mut node = ips(&[
+            (2, "192.0.2.10"),
+            (2, "192.0.2.50"),
+            (2, "192.0.2.60"),
+            (2, "2001:db8::10"),
+            (2, "2001:db8::50"),
+        ]);
+        assert_eq!(choice(&node, &last).0, first);
+        // But where the last one is on its way out, or has gone.
+        node.avoided.extend(["2001:db8::50", "192.0.2.10"].map(|text| text.parse::<IpAddr>().expect("one")));
+        node.addresses.retain(|(_, address)| address.to_string() != "192.0.2.50");
+        assert_eq!(choice(&node, &last).0, ("192.0.2.60".into(), "2001:db8::10".into()));
+        node.avoided.extend(node.addresses.iter().map(|(_, address)| *address).collect::<Vec<_>>());
+        assert_eq!(choice(&node, &last).0, ("192.0.2.10".into(), "2001:db8::50".into()), "better than none");
+    }
+
+    #[test]
     fn pods_of_other_nodes_are_reached_without_masquerading() {
         let all = Masquerade { v4: true, ..Masquerade::default() };
         all.set_own(nets(&["10.0.1.0/24"]));
         all.set_remote(nets(&["10.0.2.0/24"]));
-        let desired =
-            all.desired(&ips(&[(2, "192.0.2.1")]), &wires(&[2]), false).expect("its ranges are known");
+        let desired = all
+            .desired(&ips(&[(2, "192.0.2.1")]), &wires(&[2]), false, &BTreeMap::new())
+            .expect("its ranges are known");
         assert!(desired.is_whole);
         assert_eq!(desired.nets[&key("10.0.2.0")], net_flags::NATIVE);
     }
@@ -214,7 +263,7 @@ mod tests {
         let no_v6 = Masquerade { v4: true, ..Masquerade::default() };
         no_v6.set_own(nets(&["10.0.1.0/24"]));
         let of = |masquerade: &Masquerade, has_frontends| {
-            masquerade.desired(&node, &wires(&[2]), has_frontends).expect("known")
+            masquerade.desired(&node, &wires(&[2]), has_frontends, &BTreeMap::new()).expect("known")
         };
         assert_eq!(of(&no_v6, false).devices[&2].v6, MasqueradeValue::UNSET);
         let no_pods = Masquerade { v4: true, v6: true, ..Masquerade::default() };
@@ -233,10 +282,12 @@ mod tests {
         all.set_own(nets(&["10.0.1.0/24"]));
         let node = ips(&[(2, "192.0.2.1"), (9, "10.0.1.1")]);
         let outside = [Outside { index: 2, is_tunnel: false }, Outside { index: 9, is_tunnel: true }];
-        let devices = all.desired(&node, &outside, true).expect("known").devices;
+        let devices = all.desired(&node, &outside, true, &BTreeMap::new()).expect("known").devices;
         assert_eq!(devices[&9].flags, device_flags::FRONTENDS);
         assert_eq!(devices[&9].v4.to_string(), "10.0.1.1", "answers come by the tunnel");
-        assert!(!all.desired(&node, &outside, false).expect("known").devices.contains_key(&9));
+        assert!(
+            !all.desired(&node, &outside, false, &BTreeMap::new()).expect("known").devices.contains_key(&9)
+        );
     }
 
     fn wires(indices: &[u32]) -> Vec<Outside> {
@@ -245,6 +296,6 @@ mod tests {
 
     /// Of a range of 24 bits.
     fn key(text: &str) -> NetKey {
-        NetKey { bits: 120, address: text.parse::<std::net::IpAddr>().expect("an address").into() }
+        NetKey { bits: 120, address: text.parse::<IpAddr>().expect("an address").into() }
     }
 }

@@ -13,7 +13,8 @@ use mesh_cni_wire::{Attachment, Code, Failure};
 use mesh_control_endpoint::{Endpoint, Endpoints, PodName, PortMapping, PortProtocol, Wanted};
 use mesh_control_ipam::{IpamError, Mark, NodeIpam, Thresholds, Usage, marks};
 use mesh_control_loadbalancer::HostPort;
-use mesh_control_node::{Forwarding, Link, NodeState, TUNNEL_DEVICE, enable_forwarding};
+use mesh_control_node::{Forwarding, Link, NodeState, TUNNEL_DEVICE, enable_forwarding, shared_local_ports};
+use mesh_ebpf_abi::constants::MASQUERADE_PORTS;
 use mesh_model::service::Protocol;
 use serde_json::json;
 use tokio::sync::watch;
@@ -126,12 +127,29 @@ impl PodNetwork {
             here: watch::Sender::new(PodsHere::default()),
             troubles: Mutex::new(troubles),
         };
+        pods.check_ports();
         if !ranges.is_empty() {
             pods.set_ranges(&ranges);
         }
         pods.tell_host_ports();
         pods.datapath.set_pods(&pods.list()).context("cannot tell the kernel programs of the pods")?;
         Ok(pods)
+    }
+
+    /// Says so if processes of the node choose from the ports that pods' connections leave by.
+    fn check_ports(&self) {
+        let ports = MASQUERADE_PORTS.0..=MASQUERADE_PORTS.1;
+        match shared_local_ports(&ports, &self.procfs) {
+            Ok(None) => {}
+            Ok(Some(shared)) => {
+                let (low, high) = (shared.start(), shared.end());
+                self.trouble(format!(
+                    "the node's own processes choose from ports {low}-{high}, by which pods' connections leave: \
+                     sysctl -w net.ipv4.ip_local_port_range=\"32768 60999\""
+                ));
+            }
+            Err(error) => tracing::warn!("cannot tell which ports the node's processes choose: {error}"),
+        }
     }
 
     /// Gives addresses from these ranges from now on. Pods that have one of another range keep it.

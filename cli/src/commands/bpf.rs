@@ -43,6 +43,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
         BpfCommand::Tunnels(_) => ("tunnels", TUNNELS),
         BpfCommand::Endpoints(_) => ("endpoints", ENDPOINTS),
         BpfCommand::Nat(_) => ("nat", NAT),
+        BpfCommand::Notes(_) => ("notes", NOTES),
         BpfCommand::Fragments(_) => ("fragments", FRAGMENTS),
         BpfCommand::Events(_) => ("events", EVENTS),
     };
@@ -109,6 +110,11 @@ const NAT: &[Column] = &[
     ("REMOTE", |row| address(row, "remoteAddress", "remotePort")),
     ("TRANSLATED", |row| address(row, "translatedAddress", "translatedPort")),
     ("STATE", |row| cell(&row["state"])),
+];
+const NOTES: &[Column] = &[
+    ("PROTOCOL", |row| cell(&row["protocol"])),
+    ("POD", |row| address(row, "localAddress", "localPort")),
+    ("OUTSIDE", |row| address(row, "remoteAddress", "remotePort")),
 ];
 const FRAGMENTS: &[Column] = &[
     ("PROTOCOL", |row| cell(&row["protocol"])),

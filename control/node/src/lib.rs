@@ -8,6 +8,7 @@
 
 mod derive;
 mod forwarding;
+mod local_ports;
 mod neighbours;
 mod netlink;
 mod observe;
@@ -18,6 +19,7 @@ mod tunnel;
 
 pub use derive::{REDIRECT, RedirectRouting, desired_routes, desired_rules};
 pub use forwarding::{Forwarding, enable_forwarding};
+pub use local_ports::shared_local_ports;
 pub use netlink::{Netlink, NetlinkError};
 pub use observe::{Link, NodeState, observe};
 pub use reconcile::{NetlinkTarget, remove_all};

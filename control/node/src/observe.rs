@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -44,6 +44,9 @@ pub struct NodeState {
     /// Addresses of global scope with the link they are on; those on links with a default route first,
     /// then by link and address.
     pub addresses: Vec<(u32, IpAddr)>,
+    /// Those of them that nothing new should leave with while there is another: deprecated, temporary and secondary
+    /// ones, and those that are not known to be the node's alone (RFC 6724, rule 3; RFC 4862).
+    pub avoided: BTreeSet<IpAddr>,
 }
 
 impl NodeState {
@@ -179,6 +182,16 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
                 _ => None,
             })
         });
+        let flags = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Flags(flags) => Some(*flags),
+            _ => None,
+        });
+        // Of IPv4 the same bit says that it is not the first of its network, of IPv6 that it is temporary.
+        let avoided = AddressFlags::Secondary
+            | AddressFlags::Deprecated
+            | AddressFlags::Tentative
+            | AddressFlags::Dadfailed;
+        state.avoided.extend(own.filter(|_| flags.is_some_and(|flags| flags.intersects(avoided))));
         state.addresses.extend(own.map(|own| (address.header.index, own)));
     }
     state.addresses.sort_by_key(|(index, address)| (!default_links.contains(index), *index, *address));

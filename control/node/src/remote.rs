@@ -135,6 +135,7 @@ mod tests {
         let state = NodeState {
             links: links.into_iter().collect(),
             addresses: addresses.map(|(index, text)| (index, text.parse().expect("an address"))).into(),
+            ..NodeState::default()
         };
         let own = node("a", &["192.0.2.1", "2001:db8::1"], &[]);
         let name = |asked, is_v4| routing_device(&state, asked, &own, is_v4).map(|link| link.name.as_str());

@@ -71,6 +71,11 @@ macro_rules! for_each_map {
             /// is still free, to the same backend while the Service has the same ones.
             NAT = "mr_nat_v2": LruHash, $crate::NatKey => $crate::NatValue,
                 entries 131072, flags $crate::maps::NO_FLAGS;
+            /// Connections that outside opens towards pods by their own addresses, by the key of their answers; each with
+            /// when it was last heard of, in units of 2^30 ns. Written and read by the packet programs. A map of its own:
+            /// anybody outside can make entries. Full: those longest silent go, and answers to them are masqueraded.
+            NOTES = "mr_notes_v1": LruHash, $crate::NatKey => u32,
+                entries 32768, flags $crate::maps::NO_FLAGS;
             /// Ports of datagrams in fragments. Written and read by the same. Full: the oldest go, and what is left
             /// of them is dropped.
             FRAGMENTS = "mr_frags_v1": LruHash, $crate::FragmentKey => $crate::FragmentValue,

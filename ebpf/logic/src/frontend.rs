@@ -15,7 +15,7 @@ use crate::balance::select;
 use crate::flow::flow_hash;
 use crate::maps::DatapathMaps;
 use crate::nat::{
-    Nat, NatMaps, NatWork, REFRESH, fill_ports, lifetime, set_coming, set_leaving, translation,
+    Nat, NatMaps, NatWork, REFRESH, age, fill_ports, lifetime, set_coming, set_leaving, translation,
 };
 use crate::parse::TcpFlags;
 use crate::transport::{Payload, protocol};
@@ -130,10 +130,7 @@ fn is_over<M: DatapathMaps>(work: &NatWork, value: &NatValue, now: u32, maps: &M
         // What is open ends where it began.
         protocol::TCP if !work.packet.flags.open() => false,
         protocol::TCP => value.state == NatValue::CLOSING || is_gone(value, maps),
-        _ => {
-            now.wrapping_sub(value.seen) >= lifetime(value.state, work.packet.protocol)
-                || is_gone(value, maps)
-        }
+        _ => age(value.seen, now) >= lifetime(value.state, work.packet.protocol) || is_gone(value, maps),
     }
 }
 
@@ -150,7 +147,7 @@ fn is_gone<M: DatapathMaps>(value: &NatValue, maps: &M) -> bool {
 #[inline(always)]
 fn refresh<M: NatMaps>(work: &mut NatWork, value: &NatValue, now: u32, maps: &M) {
     let state = state_after(value.state, work.packet.flags);
-    if state == value.state && now.wrapping_sub(value.seen) < REFRESH {
+    if state == value.state && age(value.seen, now) < REFRESH {
         return;
     }
     maps.set_entry(&work.coming, NatValue { state, seen: now, ..*value });
@@ -164,7 +161,7 @@ fn refresh<M: NatMaps>(work: &mut NatWork, value: &NatValue, now: u32, maps: &M)
 #[inline(always)]
 pub(crate) fn answer<M: NatMaps>(work: &mut NatWork, value: &NatValue, now: u32, maps: &M) -> Nat {
     let state = state_after(value.state, work.packet.flags);
-    if state != value.state || now.wrapping_sub(value.seen) >= REFRESH {
+    if state != value.state || age(value.seen, now) >= REFRESH {
         maps.set_entry(&work.leaving, NatValue { state, seen: now, ..*value });
         work.coming = NatKey {
             local: value.address,
@@ -202,7 +199,7 @@ fn set_answers(work: &mut NatWork, to: &NatValue) {
 fn may_replace<M: NatMaps>(work: &NatWork, by: &NatValue, now: u32, maps: &M) -> bool {
     let Some(other) = maps.entry(&work.leaving) else { return true };
     other.address == by.address && other.port == by.port
-        || now.wrapping_sub(other.seen) >= lifetime(other.state, work.coming.protocol)
+        || age(other.seen, now) >= lifetime(other.state, work.coming.protocol)
 }
 
 /// Gives a new connection a backend: which, follows from its ends, so that one that was forgotten gets the same again

@@ -6,7 +6,9 @@
 //! when its connection was ended, or was not heard of, for as long as its state allows (RFC 5382, RFC 4787). The first
 //! port that is tried follows from the connection's ends: a connection that was forgotten gets the same one again.
 //!
-//! What outside opens towards a pod by its own address is noted ([`coming`]), so that the pod's answers keep it.
+//! What outside opens towards a pod by its own address is noted ([`coming`]), so that the pod's answers keep it. Notes
+//! have a map of their own, as anybody outside can make any number of them; and what a pod opens itself is masqueraded
+//! whatever was noted.
 //!
 //! The connections of frontends ([`crate::frontend`]) have two entries of the same kinds: the client's packets come to
 //! the frontend and go on to the backend, and what the backend answers leaves with the frontend's address.
@@ -32,6 +34,12 @@ pub trait NatMaps {
     fn set_entry(&self, key: &NatKey, value: NatValue);
     /// Writes an entry where there is none; false if there is one.
     fn add_entry(&self, key: &NatKey, value: NatValue) -> bool;
+    /// Removes an entry.
+    fn remove_entry(&self, key: &NatKey);
+    /// When a connection was last heard of that outside opened, by the key of its answers.
+    fn note(&self, key: &NatKey) -> Option<u32>;
+    /// Notes one.
+    fn set_note(&self, key: &NatKey, seen: u32);
     /// Ports of a datagram in fragments.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
     /// Notes them.
@@ -131,11 +139,23 @@ pub(crate) const fn lifetime(state: u8, protocol: u8) -> u32 {
     }
 }
 
+/// Units since then. Another processor may have looked at the clock later: that is no time at all.
+#[inline(always)]
+pub(crate) const fn age(seen: u32, now: u32) -> u32 {
+    now.saturating_sub(seen)
+}
+
+/// Whether an entry's port is for others to take.
+#[inline(always)]
+const fn is_past(value: &NatValue, protocol: u8, now: u32) -> bool {
+    age(value.seen, now) >= lifetime(value.state, protocol)
+}
+
 /// A packet that leaves by a device. `is_sent_on` says that a frontend sent it on; `is_of_node` tells whether a socket of
 /// the node would get the packets of an entry, and is asked for new connections alone.
 ///
-/// One lookup for the packets of a known connection, two for others that stay as they are; two writes every [`REFRESH`]
-/// units.
+/// One lookup for the packets of a known connection, two or three for others that stay as they are, four for answers
+/// to what outside opened; two writes every [`REFRESH`] units.
 #[inline(always)]
 pub fn leaving<M: NatMaps + DatapathMaps>(
     work: &mut NatWork,
@@ -150,16 +170,28 @@ pub fn leaving<M: NatMaps + DatapathMaps>(
         Payload::Ports | Payload::Echo | Payload::Fragment => {}
         // About a packet that came for the pod: its ends are those of an answer.
         Payload::Error(_) if work.is_quoting => {
+            if is_anothers_error(work, maps) {
+                return Nat::Drop(DropReason::NatUnsupported);
+            }
             set_leaving(&mut work.leaving, &work.quoted.tuple.reversed(), work.quoted.protocol);
             return match maps.entry(&work.leaving) {
-                Some(value) if value.address == work.leaving.local => Nat::Pass,
                 Some(value) => Nat::Translate(translation(&value)),
-                None if is_to_leave(work, device, is_sent_on, maps) => Nat::Drop(DropReason::NatUnsupported),
+                None if is_to_leave(work, device, is_sent_on, maps) && !is_noted(work, maps.now(), maps) => {
+                    Nat::Drop(DropReason::NatUnsupported)
+                }
                 None => Nat::Pass,
             };
         }
         // Whoever asked a pod by its own address is answered by it.
-        Payload::EchoReply => return Nat::Pass,
+        Payload::EchoReply => {
+            if work.packet.fragment.is_some() {
+                // Its other fragments find it so.
+                fill_ports(&mut work.packet, maps);
+                set_leaving(&mut work.leaving, &work.packet.tuple, work.packet.protocol);
+                maps.set_note(&work.leaving, maps.now());
+            }
+            return Nat::Pass;
+        }
         Payload::Error(_) | Payload::Other if is_to_leave(work, device, is_sent_on, maps) => {
             return Nat::Drop(DropReason::NatUnsupported);
         }
@@ -174,21 +206,26 @@ pub fn leaving<M: NatMaps + DatapathMaps>(
     set_leaving(&mut work.leaving, &work.packet.tuple, work.packet.protocol);
     let now = maps.now();
     if let Some(value) = maps.entry(&work.leaving) {
-        if value.address == work.packet.tuple.source {
-            // Opened from outside: the pod answers.
-            return Nat::Pass;
-        }
         if value.backend != NatValue::NO_BACKEND {
             return frontend::answer(work, &value, now, maps);
         }
-        if !is_news(&value, work.packet.flags, now) || keep(work, value, now, maps) {
+        // Who left with an address that the node has no more is answered by nobody.
+        let is_held = value.address == address || maps.is_node_address(&value.address);
+        if is_held && (!is_news(&value, work.packet.flags, now) || keep(work, value, now, maps)) {
             return Nat::Translate(translation(&value));
         }
     }
-    match is_to_leave(work, device, is_sent_on, maps) {
-        true => choose(work, address, ports, now, maps, is_of_node),
-        false => Nat::Pass,
+    if !is_to_leave(work, device, is_sent_on, maps) || !is_sent_on && is_noted(work, now, maps) {
+        return Nat::Pass;
     }
+    choose(work, address, ports, now, maps, is_of_node)
+}
+
+/// Whether a pod's error is about a packet that did not come for it: about another pod's connection.
+#[inline(always)]
+fn is_anothers_error<M: NatMaps>(work: &NatWork, maps: &M) -> bool {
+    let source = work.packet.tuple.source;
+    work.quoted.tuple.destination != source && maps.net_flags(&source) & net_flags::POD != 0
 }
 
 /// Whether a packet may leave with the node's address alone: a pod's towards the outside, and what a frontend sends to
@@ -208,7 +245,8 @@ fn is_to_leave<M: NatMaps>(work: &NatWork, device: &MasqueradeValue, is_sent_on:
 /// A packet that comes by a device.
 ///
 /// On a device with frontends three lookups for what is none of theirs and no answer, else at most one; two for
-/// answers, three for packets that a frontend sends on.
+/// answers, three for packets that a frontend sends on. Three more for what outside opens towards a pod, datagrams
+/// included.
 #[inline(always)]
 pub fn coming<M: NatMaps + DatapathMaps>(
     work: &mut NatWork,
@@ -243,7 +281,11 @@ pub fn coming<M: NatMaps + DatapathMaps>(
         && let Some(value) = maps.entry(&work.coming)
         && value.backend == NatValue::NO_BACKEND
     {
-        return answered(work, value, maps);
+        let now = maps.now();
+        // Of nobody any more: the node's own sockets may use that port.
+        if !is_past(&value, work.coming.protocol, now) {
+            return answered(work, value, now, maps);
+        }
     }
     let verdict = match has_frontends {
         true => frontend::arriving(work, Clients::Outside, is_own, maps),
@@ -262,14 +304,13 @@ pub fn coming<M: NatMaps + DatapathMaps>(
 
 /// An answer to what left with the node's address.
 #[inline(always)]
-fn answered<M: NatMaps>(work: &NatWork, value: NatValue, maps: &M) -> Nat {
-    let now = maps.now();
+fn answered<M: NatMaps>(work: &NatWork, value: NatValue, now: u32, maps: &M) -> Nat {
     let state = match value.state {
         _ if work.packet.flags.0 & (TcpFlags::FIN | TcpFlags::RST) != 0 => NatValue::CLOSING,
         NatValue::OPENING if !work.is_quoting => NatValue::OPEN,
         state => state,
     };
-    if state != value.state || now.wrapping_sub(value.seen) >= REFRESH {
+    if state != value.state || age(value.seen, now) >= REFRESH {
         maps.set_entry(&work.coming, NatValue { state, seen: now, ..value });
     }
     Nat::Translate(translation(&value))
@@ -310,10 +351,10 @@ pub(crate) fn fill_ports<M: NatMaps>(packet: &mut Transport, maps: &M) -> bool {
 /// Whether a packet that leaves changes what is known of its connection.
 #[inline(always)]
 const fn is_news(value: &NatValue, flags: TcpFlags, now: u32) -> bool {
-    now.wrapping_sub(value.seen) >= REFRESH || flags.0 & (TcpFlags::FIN | TcpFlags::RST | TcpFlags::SYN) != 0
+    age(value.seen, now) >= REFRESH || flags.0 & (TcpFlags::FIN | TcpFlags::RST | TcpFlags::SYN) != 0
 }
 
-/// Keeps a known connection's port for it; false if another has it by now.
+/// Keeps a known connection's port for it; false if another has it by now, or may have.
 #[inline(always)]
 fn keep<M: NatMaps>(work: &mut NatWork, value: NatValue, now: u32, maps: &M) -> bool {
     set_answer(work, value.address);
@@ -321,7 +362,9 @@ fn keep<M: NatMaps>(work: &mut NatWork, value: NatValue, now: u32, maps: &M) -> 
     let flags = work.packet.flags;
     let owner = maps.entry(&work.coming);
     let state = match &owner {
-        Some(owner) if !is_owner(owner, &work.packet) => return false,
+        Some(owner) if !is_owner(owner, &work.packet) || is_past(owner, work.packet.protocol, now) => {
+            return false;
+        }
         Some(owner) => owner.state,
         None => NatValue::OPEN,
     };
@@ -364,10 +407,7 @@ fn choose<M: NatMaps>(
             continue;
         }
         let own = entry(work.packet.tuple.source, work.packet.tuple.source_port, NatValue::OPENING, now);
-        if owner == PAST {
-            maps.set_entry(&work.coming, own);
-        } else if !maps.add_entry(&work.coming, own) {
-            // Another processor has taken it meanwhile.
+        if !take(work, owner, own, now, maps) {
             continue;
         }
         let port = work.coming.local_port;
@@ -379,10 +419,31 @@ fn choose<M: NatMaps>(
 
 /// Nobody has the port.
 const FREE: u32 = 0;
-/// This connection itself has it, or one that is over.
-const PAST: u32 = 1;
+/// This connection itself has it.
+const OWN: u32 = 1;
+/// One that is over has it.
+const PAST: u32 = 2;
 /// All ports that were tried are taken.
-const TAKEN: u32 = 2;
+const TAKEN: u32 = 3;
+
+/// Takes a port of which this was found; false if another processor was faster. Asking for sockets took a while, so who
+/// has a port that was over is looked at once more.
+#[inline(always)]
+fn take<M: NatMaps>(work: &NatWork, found: u32, own: NatValue, now: u32, maps: &M) -> bool {
+    if found == OWN {
+        maps.set_entry(&work.coming, own);
+        return true;
+    }
+    if found == PAST
+        && let Some(owner) = maps.entry(&work.coming)
+    {
+        if !is_past(&owner, work.packet.protocol, now) {
+            return false;
+        }
+        maps.remove_entry(&work.coming);
+    }
+    maps.add_entry(&work.coming, own)
+}
 
 /// Looks for a port that no other connection has, from a hash on, which moves on; the key of answers gets it.
 #[inline(always)]
@@ -395,8 +456,10 @@ fn find_free<M: NatMaps>(work: &mut NatWork, hash: &mut u32, ports: NatPorts, no
         *hash = number_hash((u64::from(*hash) << 32 | u64::from(now)).wrapping_add(u64::from(tried)));
         tried += 1;
         let Some(owner) = maps.entry(&work.coming) else { return FREE };
-        let silent = now.wrapping_sub(owner.seen);
-        if is_owner(&owner, &work.packet) || silent >= lifetime(owner.state, work.packet.protocol) {
+        if is_owner(&owner, &work.packet) {
+            return OWN;
+        }
+        if is_past(&owner, work.packet.protocol, now) {
             return PAST;
         }
     }
@@ -418,8 +481,26 @@ fn note<M: NatMaps>(work: &mut NatWork, maps: &M) {
         return;
     }
     set_leaving(&mut work.leaving, &work.packet.tuple.reversed(), work.packet.protocol);
-    let own = entry(work.leaving.local, work.leaving.local_port, NatValue::OPEN, maps.now());
-    maps.add_entry(&work.leaving, own);
+    let now = maps.now();
+    if maps.note(&work.leaving).is_none_or(|seen| age(seen, now) >= REFRESH) {
+        maps.set_note(&work.leaving, now);
+    }
+}
+
+/// Whether outside opened the connection that a pod's packet leaves by, or that of which its error tells, and was heard
+/// of since. A SYN is of no connection that there is. Datagrams of the pod alone keep no note: its own would leave with
+/// its own address for ever, if somebody outside so much as sent one in another's name.
+#[inline(always)]
+fn is_noted<M: NatMaps>(work: &NatWork, now: u32, maps: &M) -> bool {
+    if work.packet.flags.open() {
+        return false;
+    }
+    let Some(seen) = maps.note(&work.leaving) else { return false };
+    let (silent, protocol) = (age(seen, now), work.leaving.protocol);
+    if protocol == protocol::TCP && silent >= REFRESH && silent < lifetime(NatValue::OPEN, protocol) {
+        maps.set_note(&work.leaving, now);
+    }
+    silent < lifetime(NatValue::OPEN, protocol)
 }
 
 /// Whether an entry of packets that come is of the connection that this packet leaves by.

@@ -74,7 +74,8 @@ impl Transport {
 
 const ETHERNET_HEADER: u32 = 14;
 
-/// Parses a packet. None: it is not IP, or too short, and `into` is half filled.
+/// Parses a packet. None: it is not IP, or too short for its addresses, and `into` is half filled. What ends in the
+/// middle of what follows them is [`Payload::Other`].
 ///
 /// Written in place, as a BPF program has no room to hand such things around.
 #[inline(always)]
@@ -95,10 +96,15 @@ pub fn parse_transport<P: PacketBytes + ?Sized>(
             _ => return None,
         },
     };
-    parse_network(packet, network, family, into)
+    let is_whole = parse_network(packet, network, family, into)?;
+    if !is_whole {
+        into.payload = Payload::Other;
+    }
+    Some(())
 }
 
-/// Parses the packet that an ICMP error of this family quotes, as far as the quotation goes: addresses and ports.
+/// Parses the packet that an ICMP error of this family quotes, as far as the quotation goes: addresses and ports. None:
+/// it does not go that far.
 #[inline(always)]
 pub fn parse_quoted<P: PacketBytes + ?Sized>(
     packet: &P,
@@ -106,16 +112,17 @@ pub fn parse_quoted<P: PacketBytes + ?Sized>(
     at: u32,
     into: &mut Transport,
 ) -> Option<()> {
-    parse_network(packet, at, family, into)
+    parse_network(packet, at, family, into)?.then_some(())
 }
 
+/// Whether the packet went on behind its addresses as far as it says.
 #[inline(always)]
 fn parse_network<P: PacketBytes + ?Sized>(
     packet: &P,
     network: u32,
     family: Family,
     into: &mut Transport,
-) -> Option<()> {
+) -> Option<bool> {
     into.family = family;
     into.network = network;
     into.tuple.source_port = Be16::new(0);
@@ -124,9 +131,14 @@ fn parse_network<P: PacketBytes + ?Sized>(
     into.fragment = None;
     match family {
         Family::V4 => parse_ipv4(packet, into)?,
-        Family::V6 => parse_ipv6(packet, into)?,
+        Family::V6 => {
+            parse_ipv6(packet, into)?;
+            if parse_extensions(packet, into).is_none() {
+                return Some(false);
+            }
+        }
     }
-    parse_payload(packet, into)
+    Some(parse_payload(packet, into).is_some())
 }
 
 #[inline(always)]
@@ -159,7 +171,14 @@ fn parse_ipv6<P: PacketBytes + ?Sized>(packet: &P, into: &mut Transport) -> Opti
     into.tuple.source = address_v6(packet.load::<16>(into.network + 8)?);
     into.tuple.destination = address_v6(packet.load::<16>(into.network + 24)?);
     into.payload = Payload::Other;
-    let (mut protocol, mut offset) = (next_header, into.network + 40);
+    into.protocol = next_header;
+    into.offset = into.network + 40;
+    Some(())
+}
+
+#[inline(always)]
+fn parse_extensions<P: PacketBytes + ?Sized>(packet: &P, into: &mut Transport) -> Option<()> {
+    let (mut protocol, mut offset) = (into.protocol, into.offset);
     let mut seen = 0;
     while seen < MAX_EXTENSION_HEADERS {
         seen += 1;

@@ -42,6 +42,7 @@ pub struct PinnedMaps {
     endpoints: HashTable<Addr, EndpointValue>,
     tunnels: HashTable<NetKey, Addr>,
     nat: HashTable<NatKey, NatValue>,
+    notes: HashTable<NatKey, u32>,
     fragments: HashTable<FragmentKey, FragmentValue>,
     /// Index to descriptor when written, to socket cookie when read.
     listeners: HashTable<u32, u64>,
@@ -72,6 +73,7 @@ impl PinnedMaps {
             endpoints: HashTable::open(pin_root, names::ENDPOINTS)?,
             tunnels: HashTable::open(pin_root, names::TUNNELS)?,
             nat: HashTable::open(pin_root, names::NAT)?,
+            notes: HashTable::open(pin_root, names::NOTES)?,
             fragments: HashTable::open(pin_root, names::FRAGMENTS)?,
             listeners: HashTable::open(pin_root, names::LISTENERS)?,
             config: open(pin_root, names::CONFIG)?,
@@ -165,6 +167,11 @@ impl PinnedMaps {
     /// Masqueraded connections and those of frontends; written by the programs.
     pub fn nat(&mut self) -> &mut dyn MapTable<NatKey, NatValue> {
         &mut self.nat
+    }
+
+    /// Connections that outside opens towards pods, and when they were last heard of; written by the programs.
+    pub fn notes(&mut self) -> &mut dyn MapTable<NatKey, u32> {
+        &mut self.notes
     }
 
     /// Ports of datagrams in fragments; written by the programs.

@@ -183,6 +183,22 @@ impl NatMaps for KernelMaps {
     }
 
     #[inline(always)]
+    fn remove_entry(&self, key: &NatKey) {
+        let _ = NAT.remove(key);
+    }
+
+    #[inline(always)]
+    fn note(&self, key: &NatKey) -> Option<u32> {
+        // SAFETY: four bytes are read at once.
+        unsafe { NOTES.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn set_note(&self, key: &NatKey, seen: u32) {
+        let _ = NOTES.insert(key, seen, 0);
+    }
+
+    #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
         // SAFETY: four bytes are read at once.
         unsafe { FRAGMENTS.get(key) }.copied()

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use mesh_ebpf_abi::{MasqueradeValue, NatKey, NetKey, device_flags, net_flags};
 use mesh_ebpf_loader::Device;
 use nix::net::if_::if_nametoindex;
@@ -11,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::harness::{
     BACKEND4, BACKEND6, CLIENT4, CLIENT6, Namespace, Node, PATIENCE, accept, connect, ip, on_node,
 };
+use crate::packets;
 
 const UPLINK: &str = "mrt-backend";
 /// The node's own addresses towards the outside.
@@ -228,5 +230,68 @@ fn kernel_many_connections_of_a_pod_share_no_port() {
         let entries = node.datapath().maps().nat().entries().unwrap();
         let coming = entries.iter().filter(|(key, _)| key.direction == NatKey::COMING).count();
         assert_eq!((coming, entries.len()), (300, 600));
+    });
+}
+
+/// A datagram with an Ethernet header, and this many bytes behind the IP header.
+fn datagram(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), length: usize) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend([0x08, 0x00, 0x45, 0, 0, (20 + length) as u8, 0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend(source);
+    frame.extend(destination);
+    let mut payload = [ports.0.to_be_bytes(), ports.1.to_be_bytes(), [0, 8], [0, 0]].concat();
+    payload.truncate(length);
+    frame.extend(payload);
+    frame
+}
+
+/// A node whose loopback device, by which packets of test runs come and go, masquerades its pods.
+fn with_loopback(node: &mut Node) {
+    const LOOPBACK: u32 = 1;
+    node.load();
+    let maps = node.datapath().maps();
+    let address = IpAddr::from([10, 0, 0, 0]).into();
+    maps.nets().insert(&NetKey { bits: 96 + 24, address }, &net_flags::POD).unwrap();
+    let value = MasqueradeValue { v4: NODE4.into(), v6: NODE6.into(), flags: device_flags::PODS_V4 };
+    maps.masquerade().insert(&LOOPBACK, &value).unwrap();
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_pods_packets_without_ports_do_not_leave_with_the_pods_address() {
+    on_node("kernel_pods_packets_without_ports_do_not_leave_with_the_pods_address", |node| {
+        with_loopback(node);
+        for length in 0..4 {
+            let (verdict, counted) =
+                packets::run(node, "mr_tc_egress", &datagram([10, 0, 0, 7], [192, 0, 2, 9], (1, 2), length));
+            assert_eq!((verdict, counted["dropped_masquerade"]), (2, 1), "{length} bytes of UDP");
+        }
+        let (verdict, counted) =
+            packets::run(node, "mr_tc_egress", &datagram([10, 0, 1, 1], [192, 0, 2, 9], (1, 2), 3));
+        assert_eq!((verdict, counted.len()), (-1, 0), "the node's own are its own matter");
+    });
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_flood_from_outside_takes_no_connection_away() {
+    on_node("kernel_a_flood_from_outside_takes_no_connection_away", |node| {
+        with_loopback(node);
+        let sent = datagram([10, 0, 0, 7], [192, 0, 2, 9], (40000, 53), 8);
+        assert_eq!(packets::run(node, "mr_tc_egress", &sent).1["masqueraded"], 1);
+        let mut before = node.datapath().maps().nat().entries().unwrap();
+        let path = node.pin_root().join("progs").join("mr_tc_ingress");
+        let program = SchedClassifier::from_pin(path).unwrap();
+        for number in 0..200_000u32 {
+            let [a, b, c, _] = (number << 8).to_be_bytes();
+            let flood = datagram([203, a, b, c], [10, 0, 0, 7], (53, 40000), 8);
+            let options = TestRunOptions { data_in: Some(&flood), ..TestRunOptions::default() };
+            program.test_run(options).unwrap();
+        }
+        let mut after = node.datapath().maps().nat().entries().unwrap();
+        before.sort_unstable();
+        after.sort_unstable();
+        assert_eq!(after, before);
+        assert!(node.datapath().maps().notes().entries().unwrap().len() > 16_000);
     });
 }

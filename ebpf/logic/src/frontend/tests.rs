@@ -25,6 +25,7 @@ const CLIENT: &str = "203.0.113.9";
 struct Maps {
     services: TestMaps,
     entries: RefCell<BTreeMap<NatKey, NatValue>>,
+    notes: RefCell<BTreeMap<NatKey, u32>>,
     fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
     now: Cell<u32>,
 }
@@ -87,6 +88,15 @@ impl NatMaps for Maps {
         let is_new = !entries.contains_key(key);
         entries.entry(*key).or_insert(value);
         is_new
+    }
+    fn remove_entry(&self, key: &NatKey) {
+        self.entries.borrow_mut().remove(key);
+    }
+    fn note(&self, key: &NatKey) -> Option<u32> {
+        self.notes.borrow().get(key).copied()
+    }
+    fn set_note(&self, key: &NatKey, seen: u32) {
+        self.notes.borrow_mut().insert(*key, seen);
     }
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
         self.fragments.borrow().get(key).copied()
@@ -194,6 +204,20 @@ fn a_backend_elsewhere_is_reached_with_the_nodes_address_and_answers_by_it() {
     let to_client = translated(come(&maps, &back));
     assert_eq!((to_client.address, to_client.port.get()), (ip(CLIENT), 40000));
     let seen = translated(leave(&maps, &sent_on(&back, to_client), false));
+    assert_eq!((seen.address, seen.port.get()), (ip(NODE), 30080));
+}
+
+/// As for a pod in the node's network namespace.
+#[test]
+fn a_backend_at_the_frontends_own_address_answers_with_the_frontends_port() {
+    let mut maps = Maps::new(ServiceFlags::EXTERNAL);
+    for backend in maps.services.backends.values_mut() {
+        backend.address = ip(NODE);
+    }
+    let asked = syn(40000, (NODE, 30080));
+    let answered = answer(&sent_on(&asked, translated(come(&maps, &asked))), TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!((answered.tuple.source, answered.tuple.source_port.get()), (ip(NODE), 8080));
+    let seen = translated(leave(&maps, &answered, false));
     assert_eq!((seen.address, seen.port.get()), (ip(NODE), 30080));
 }
 

@@ -19,13 +19,25 @@ const PORTS: NatPorts = NatPorts { low: 1024, high: 29999 };
 
 struct Maps {
     entries: RefCell<BTreeMap<NatKey, NatValue>>,
+    notes: RefCell<BTreeMap<NatKey, u32>>,
     fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
     now: Cell<u32>,
+    /// How often a note was written.
+    noted: Cell<u32>,
+    /// Addresses of the node beside the device's.
+    own: RefCell<BTreeSet<Addr>>,
 }
 
 impl Maps {
     fn new() -> Self {
-        Self { entries: RefCell::default(), fragments: RefCell::default(), now: Cell::new(1000) }
+        Self {
+            entries: RefCell::default(),
+            notes: RefCell::default(),
+            fragments: RefCell::default(),
+            now: Cell::new(1000),
+            noted: Cell::new(0),
+            own: RefCell::default(),
+        }
     }
 
     fn forget(&self, direction: u8) {
@@ -43,8 +55,8 @@ impl DatapathMaps for Maps {
     fn backend(&self, _: u32) -> Option<BackendValue> {
         None
     }
-    fn is_node_address(&self, _: &Addr) -> bool {
-        false
+    fn is_node_address(&self, address: &Addr) -> bool {
+        self.own.borrow().contains(address)
     }
     fn proxy_threads(&self) -> u32 {
         0
@@ -71,6 +83,16 @@ impl NatMaps for Maps {
         let is_new = !entries.contains_key(key);
         entries.entry(*key).or_insert(value);
         is_new
+    }
+    fn remove_entry(&self, key: &NatKey) {
+        self.entries.borrow_mut().remove(key);
+    }
+    fn note(&self, key: &NatKey) -> Option<u32> {
+        self.notes.borrow().get(key).copied()
+    }
+    fn set_note(&self, key: &NatKey, seen: u32) {
+        self.noted.set(self.noted.get() + 1);
+        self.notes.borrow_mut().insert(*key, seen);
     }
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
         self.fragments.borrow().get(key).copied()
@@ -321,4 +343,164 @@ fn protocols_without_ports_do_not_leak_the_pods_address() {
     let maps = Maps::new();
     let sctp = Transport { payload: Payload::Other, ..packet(132, ("10.0.0.7", 0), ("192.0.2.9", 0), 0) };
     assert_eq!(leave(&maps, &sctp), Nat::Drop(DropReason::NatUnsupported));
+}
+
+/// What somebody outside sends to the pod by its own address.
+fn to_pod(protocol: u8, from: (&str, u16), flags: u8) -> Transport {
+    packet(protocol, from, ("10.0.0.7", 40000), flags)
+}
+
+#[test]
+fn a_pod_that_connects_is_masqueraded_whatever_was_noted() {
+    let maps = Maps::new();
+    let opened = to_pod(protocol::TCP, ("192.0.2.9", 443), TcpFlags::SYN);
+    assert_eq!(coming(&opened, None, &device(), PORTS, &maps), Nat::Pass);
+    let out = translated(leave(&maps, &syn(40000)));
+    let data = Transport { flags: TcpFlags(TcpFlags::ACK), ..syn(40000) };
+    assert_eq!(translated(leave(&maps, &data)), out, "nor does the note have what follows");
+}
+
+#[test]
+fn a_note_of_datagrams_is_over_when_outside_is_silent() {
+    let maps = Maps::new();
+    let asked = to_pod(protocol::UDP, ("192.0.2.9", 53), 0);
+    let says = packet(protocol::UDP, ("10.0.0.7", 40000), ("192.0.2.9", 53), 0);
+    assert_eq!(coming(&asked, None, &device(), PORTS, &maps), Nat::Pass);
+    for later in [0, 60, 119] {
+        maps.now.set(1000 + later);
+        assert_eq!(leave(&maps, &says), Nat::Pass, "an answer after {later}");
+    }
+    coming(&asked, None, &device(), PORTS, &maps);
+    maps.now.set(1000 + 119 + 119);
+    assert_eq!(leave(&maps, &says), Nat::Pass, "outside was heard again");
+    maps.now.set(1000 + 119 + 121);
+    let out = translated(leave(&maps, &says));
+    assert_eq!(out.address, ip("198.51.100.1"));
+}
+
+#[test]
+fn a_connection_that_outside_opened_keeps_its_note_by_what_the_pod_says() {
+    let maps = Maps::new();
+    let opened = to_pod(protocol::TCP, ("192.0.2.9", 50000), TcpFlags::SYN);
+    coming(&opened, None, &device(), PORTS, &maps);
+    let says = packet(protocol::TCP, ("10.0.0.7", 40000), ("192.0.2.9", 50000), TcpFlags::ACK);
+    for hours in 1..20 {
+        maps.now.set(1000 + hours * 3600);
+        assert_eq!(leave(&maps, &says), Nat::Pass, "after {hours} hours");
+    }
+}
+
+#[test]
+fn notes_take_no_room_from_connections_and_are_written_once_in_a_while() {
+    let maps = Maps::new();
+    for _ in 0..100 {
+        coming(&to_pod(protocol::UDP, ("192.0.2.9", 53), 0), None, &device(), PORTS, &maps);
+    }
+    assert_eq!((maps.entries.borrow().len(), maps.noted.get()), (0, 1));
+}
+
+#[test]
+fn nobody_is_answered_by_a_port_whose_connection_was_silent_for_its_lifetime() {
+    let udp = packet(protocol::UDP, ("10.0.0.7", 40000), ("192.0.2.9", 53), 0);
+    for (sent, is_answered, lifetime) in
+        [(syn(40000), false, 60), (syn(40000), true, 21600), (udp, false, 60), (udp, true, 120)]
+    {
+        let maps = Maps::new();
+        let out = translated(leave(&maps, &sent));
+        let came = answer(&sent, out, TcpFlags::ACK);
+        if is_answered {
+            translated(coming(&came, None, &device(), PORTS, &maps));
+        }
+        let before = maps.entries.borrow().clone();
+        maps.now.set(1000 + lifetime);
+        assert_eq!(coming(&came, None, &device(), PORTS, &maps), Nat::Pass, "{sent:?} after {lifetime}");
+        assert_eq!(*maps.entries.borrow(), before, "nothing brings it back");
+        // The pod may have it again, where no socket of the node has it by now.
+        let again =
+            leaving(&Transport { flags: TcpFlags(0), ..sent }, None, &device(), PORTS, &maps, |key| {
+                key.local_port == out.port
+            });
+        assert_ne!(translated(again).port, out.port);
+    }
+}
+
+#[test]
+fn a_clock_that_another_processor_read_later_ends_nothing() {
+    let maps = Maps::new();
+    let out = translated(leave(&maps, &syn(40000)));
+    maps.now.set(999);
+    let one = NatPorts { low: u32::from(out.port.get()), high: u32::from(out.port.get()) };
+    let other = leaving(&syn(40001), None, &device(), one, &maps, |_| false);
+    assert_eq!(other, Nat::Drop(DropReason::NoNatPort), "the port is in use");
+    let came = answer(&syn(40000), out, TcpFlags::SYN | TcpFlags::ACK);
+    assert_eq!(translated(coming(&came, None, &device(), PORTS, &maps)).port.get(), 40000);
+}
+
+#[test]
+fn connections_keep_the_address_they_left_with_while_the_node_has_it() {
+    let maps = Maps::new();
+    let sent = packet(protocol::UDP, ("10.0.0.7", 40000), ("192.0.2.9", 53), 0);
+    let out = translated(leave(&maps, &sent));
+    let other = MasqueradeValue { v4: ip("198.51.100.0"), ..device() };
+    maps.own.borrow_mut().insert(ip("198.51.100.1"));
+    let leave = || translated(leaving(&sent, None, &other, PORTS, &maps, |_| false));
+    assert_eq!(leave(), out);
+    let back = translated(coming(&answer(&sent, out, 0), None, &other, PORTS, &maps));
+    assert_eq!(back.port.get(), 40000);
+    maps.own.borrow_mut().clear();
+    assert_eq!(leave().address, ip("198.51.100.0"), "nobody would answer to the other one");
+    assert_eq!(leave().address, ip("198.51.100.0"));
+}
+
+#[test]
+fn two_processors_do_not_take_one_port() {
+    let maps = Maps::new();
+    let one = NatPorts { low: 2000, high: 2000 };
+    translated(leaving(&syn(40000), None, &device(), one, &maps, |_| false));
+    maps.now.set(1000 + 60);
+    let mine = Cell::new(None);
+    let late = leaving(&syn(40001), None, &device(), one, &maps, |_| {
+        mine.set(mine.get().or_else(|| Some(leaving(&syn(40002), None, &device(), one, &maps, |_| false))));
+        false
+    });
+    translated(mine.take().unwrap());
+    assert_eq!(late, Nat::Drop(DropReason::NoNatPort));
+    let came = answer(
+        &syn(0),
+        Translation { address: ip("198.51.100.1"), port: Be16::new(2000), by_frontend: false },
+        0,
+    );
+    assert_eq!(translated(coming(&came, None, &device(), one, &maps)).port.get(), 40002);
+}
+
+#[test]
+fn a_pod_says_nothing_about_the_connections_of_others() {
+    let maps = Maps::new();
+    let sent = syn(40000);
+    let out = translated(leave(&maps, &sent));
+    let error = |from| Transport {
+        payload: Payload::Error(42),
+        ..packet(protocol::ICMP, (from, 0), ("192.0.2.9", 0), 0)
+    };
+    let quoted = Transport { tuple: sent.tuple.reversed(), ..sent };
+    let tell = |from| leaving(&error(from), Some(&quoted), &device(), PORTS, &maps, |_| false);
+    assert_eq!(tell("10.0.0.8"), Nat::Drop(DropReason::NatUnsupported));
+    assert_eq!(translated(tell("10.0.0.7")), out);
+    assert_eq!(translated(tell("198.51.100.1")), out, "the node may, as a router");
+}
+
+#[test]
+fn all_of_an_echo_reply_in_fragments_has_the_pods_own_address() {
+    let maps = Maps::new();
+    let reply = packet(protocol::ICMP, ("10.0.0.7", 0), ("192.0.2.9", 77), 0);
+    let first = Transport { payload: Payload::EchoReply, fragment: Some(9), ..reply };
+    let later = Transport {
+        payload: Payload::Fragment,
+        tuple: FourTuple { destination_port: Be16::new(0), ..first.tuple },
+        ..first
+    };
+    assert_eq!(leave(&maps, &first), Nat::Pass);
+    assert_eq!(leave(&maps, &later), Nat::Pass);
+    let other = Transport { fragment: Some(10), ..later };
+    assert_eq!(leave(&maps, &other), Nat::Drop(DropReason::NoFirstFragment));
 }

@@ -190,6 +190,23 @@ fn every_checksum_is_right_after_another_destination() {
 }
 
 #[test]
+fn what_ends_before_its_ports_has_its_addresses_and_nothing_else() {
+    for whole in [ipv4(17, &udp()), ipv6(17, &udp()), ipv4(6, &tcp()), ipv6(6, &tcp()), ipv6(60, &[17, 0])] {
+        let header = if whole[0] >> 4 == 4 { 20 } else { 40 };
+        for length in header..header + 4 {
+            let packet = Memory(RefCell::new(whole[..length.min(whole.len())].to_vec()));
+            let at = parse_transport(&packet, LinkLayer::None).unwrap();
+            assert_eq!(at.payload, Payload::Other, "{length} bytes of {whole:?}");
+            assert!(
+                at.tuple.source != crate::flow::FourTuple::UNKNOWN.source
+                    && at.tuple.source_port == Be16::new(0)
+            );
+            assert!(parse_quoted(&packet, &at, 0).is_none());
+        }
+    }
+}
+
+#[test]
 fn udp_without_a_checksum_stays_without() {
     let packet = Memory(RefCell::new(ipv4(17, &udp())));
     let at = parse_transport(&packet, LinkLayer::None).unwrap();

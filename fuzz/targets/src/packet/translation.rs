@@ -18,7 +18,13 @@ const ALL_PORTS: NatPorts = NatPorts { low: 0, high: 0xffff };
 
 /// A packet leaves, and one comes; each is given back what it had.
 pub(super) fn run(link: LinkLayer, fill: u8, bytes: &[u8]) {
-    let maps = Maps { fill, entries: RefCell::default(), fragments: RefCell::default(), reads: Cell::new(0) };
+    let maps = Maps {
+        fill,
+        entries: RefCell::default(),
+        notes: RefCell::default(),
+        fragments: RefCell::default(),
+        reads: Cell::new(0),
+    };
     let device = MasqueradeValue {
         v4: Addr::v4(u32::from_ne_bytes([192, 0, 2, 1])),
         v6: Addr::v6([0x0100_0120; 4]),
@@ -144,6 +150,7 @@ impl PacketEdit for Memory {
 struct Maps {
     fill: u8,
     entries: RefCell<BTreeMap<NatKey, NatValue>>,
+    notes: RefCell<BTreeMap<NatKey, u32>>,
     fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
     reads: Cell<u8>,
 }
@@ -211,6 +218,15 @@ impl NatMaps for Maps {
         is_new
     }
 
+    fn remove_entry(&self, key: &NatKey) {
+        self.entries.borrow_mut().remove(key);
+    }
+    fn note(&self, key: &NatKey) -> Option<u32> {
+        self.notes.borrow().get(key).copied()
+    }
+    fn set_note(&self, key: &NatKey, seen: u32) {
+        self.notes.borrow_mut().insert(*key, seen);
+    }
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
         self.fragments.borrow().get(key).copied()
     }
