@@ -50,6 +50,7 @@ mod tests {
         StarterStatus {
             version: "0".to_owned(),
             pid: 6,
+            instance: None,
             uptime_s: 1,
             worker_threads: 1,
             upstream_ports: None,

@@ -77,18 +77,19 @@ impl ProxyProcess {
         Ok(StarterClient::connect(&self.socket())?.listeners()?)
     }
 
-    /// Takes over the source ports of a proxy that runs already: it goes on borrowing those, so the kernel
+    /// Takes over the threads and source ports of a proxy that runs already: it keeps them, and the kernel
     /// programs must know those.
-    pub(crate) fn keep_upstream_ports(&mut self) {
+    pub(crate) fn keep_what_runs(&mut self) {
         let asked = StarterClient::connect(&self.socket()).and_then(|mut client| client.status());
-        let Some(ports) = asked.ok().and_then(|status| status.upstream_ports) else { return };
-        if ports != self.upstream_ports {
+        let Ok(status) = asked else { return };
+        let (threads, ports) = (status.worker_threads, status.upstream_ports.unwrap_or(self.upstream_ports));
+        if (threads, ports) != (self.threads, self.upstream_ports) {
             let (low, high) = ports;
             tracing::warn!(
-                "the proxy that runs uses the source ports {low}-{high} and keeps them: for those of \
-                 --upstream-ports, stop it (`l7proxy stop`) and start the agent again"
+                "the proxy that runs has {threads} threads and the source ports {low}-{high} and keeps them: for those \
+                 of --proxy-threads and --upstream-ports, stop it (`l7proxy stop`) and start the agent again"
             );
-            self.upstream_ports = ports;
+            (self.threads, self.upstream_ports) = (threads, ports);
         }
     }
 }

@@ -87,9 +87,9 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         let _ = server_stops.await;
     }));
 
-    proxy.keep_upstream_ports();
+    proxy.keep_what_runs();
     let entries = match redirect {
-        true => Entries::choose(&proxy.socket(), threads, options.proxy_ports)?,
+        true => Entries::choose(&proxy.socket(), proxy.threads, options.proxy_ports)?,
         false => Entries::default(),
     };
     let datapath = match redirect {

@@ -31,6 +31,8 @@ pub(crate) enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        identity: Identity,
     },
     /// Replace the worker by a new one, of this or another binary, without losing a connection.
     Upgrade {
@@ -75,9 +77,22 @@ impl RunDir {
 }
 
 #[derive(Debug, Clone, Args)]
+pub(crate) struct Identity {
+    /// What this starter is called; `status` fails when another one answers. In a pod, its UID.
+    #[arg(long, value_name = "NAME", env = "MILLRACE_INSTANCE")]
+    pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
 pub(crate) struct StarterOptions {
     #[command(flatten)]
     pub(crate) run: RunDir,
+    #[command(flatten)]
+    pub(crate) identity: Identity,
+    /// Take the place of a starter that runs with this run directory, without losing a connection; and once another
+    /// one has taken this one's, do nothing until SIGTERM. For pods, whose successor starts before they go.
+    #[arg(long)]
+    pub(crate) take_over: bool,
     /// Data threads of the worker, each with listeners, pools and an event loop of its own. 0: one for each core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) worker_threads: u16,

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use mesh_l7proxy_wire::{OpenListener, StarterClient, StarterStatus, WorkerState};
 
-use crate::args::RunDir;
+use crate::args::{Identity, RunDir};
 
-pub(crate) fn status(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn status(run: &RunDir, json: bool, identity: &Identity) -> anyhow::Result<ExitCode> {
     let mut starter = StarterClient::connect(&run.starter_socket())?;
     let status = starter.status()?;
     let listeners = starter.listeners()?;
@@ -21,6 +21,12 @@ pub(crate) fn status(run: &RunDir, json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
     } else {
         write!(out, "{}", as_text(&status, &listeners))?;
+    }
+    if let Some(wanted) = &identity.instance
+        && status.instance.as_ref() != Some(wanted)
+    {
+        let answers = status.instance.as_deref().unwrap_or("a starter without a name");
+        bail!("the starter `{wanted}` does not serve (yet, or any more): {answers} does");
     }
     let serving = status.workers.iter().any(|worker| worker.state == WorkerState::Serving);
     Ok(if serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -53,7 +53,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             logging::start(&options.shared.log, options.shared.log_format)?;
             worker::run(options)
         }
-        Command::Status { run, json } => commands::status(&run, json),
+        Command::Status { run, json, identity } => commands::status(&run, json, &identity),
         Command::Upgrade { run, binary, ready_within } => commands::upgrade(&run, binary, ready_within),
         Command::Stop { run, wait } => commands::stop(&run, wait),
     }

@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::channel::{Channel, Received};
 use crate::message::{
-    Event, FromStarter, ListenSpec, ListenerInfo, Refusal, Request, Response, StarterStatus, ToStarter,
-    Welcome,
+    Estate, Event, FromStarter, ListenSpec, ListenerInfo, Refusal, Request, Response, StarterStatus,
+    ToStarter, Welcome,
 };
 use crate::sealed::SealedError;
 
@@ -86,6 +86,21 @@ pub struct OpenListener {
     pub info: ListenerInfo,
     /// `info.spec.sockets` listening sockets.
     pub sockets: Vec<OwnedFd>,
+}
+
+/// What another starter leaves.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// In numbers.
+    pub estate: Estate,
+    /// The locked file: who holds it is the run directory's starter.
+    pub lock: OwnedFd,
+    /// Listens on `starter.sock`.
+    pub control: OwnedFd,
+    /// Listens on `proxy-admin.sock`.
+    pub admin: OwnedFd,
+    /// The stored configuration, sealed.
+    pub stored: Option<OwnedFd>,
 }
 
 /// A blocking connection to the starter.
@@ -213,6 +228,39 @@ impl StarterClient {
         match self.ask(Request::Shutdown, &[], ANSWER_WITHIN)?.message {
             Response::ShuttingDown => Ok(()),
             other => Err(unexpected("shutdown", &other)),
+        }
+    }
+
+    /// Announces that the asker takes the starter's place, and gets what it needs besides [`Self::listeners`].
+    ///
+    /// # Errors
+    /// Refused with [`crate::RefusalKind::Busy`] when it is stopping, being upgraded, or handing over already.
+    pub fn hand_over(&mut self) -> Result<Inheritance, WireError> {
+        let Received { message, descriptors } = self.ask(Request::HandOver, &[], ANSWER_WITHIN)?;
+        let Response::Estate(estate) = message else { return Err(unexpected("hand_over", &message)) };
+        let mut descriptors = descriptors.into_iter();
+        let [lock, control, admin, stored] = std::array::from_fn(|_| descriptors.next());
+        match (lock, control, admin) {
+            (Some(lock), Some(control), Some(admin))
+                if stored.is_some() == estate.stored_config_bytes.is_some() =>
+            {
+                Ok(Inheritance { estate, lock, control, admin, stored })
+            }
+            _ => Err(WireError::Unexpected {
+                request: "hand_over",
+                detail: "descriptors are missing: this process has too many open files".to_owned(),
+            }),
+        }
+    }
+
+    /// The asker serves: the starter that handed over lets go.
+    ///
+    /// # Errors
+    /// Refused with [`crate::RefusalKind::Busy`] when it did not wait that long and serves on.
+    pub fn taken_over(&mut self) -> Result<(), WireError> {
+        match self.ask(Request::TakenOver, &[], ANSWER_WITHIN)?.message {
+            Response::Noted => Ok(()),
+            other => Err(unexpected("taken_over", &other)),
         }
     }
 

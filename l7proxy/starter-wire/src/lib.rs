@@ -16,9 +16,9 @@ mod run_dir;
 mod sealed;
 
 pub use channel::{Channel, MAX_DESCRIPTORS, MAX_MESSAGE, Received};
-pub use client::{OpenListener, StarterClient, WireError};
+pub use client::{Inheritance, OpenListener, StarterClient, WireError};
 pub use message::{
-    Event, FromStarter, ListenSpec, ListenerInfo, Refusal, RefusalKind, Request, Response, Role,
+    Estate, Event, FromStarter, ListenSpec, ListenerInfo, Refusal, RefusalKind, Request, Response, Role,
     StarterStatus, ToStarter, Welcome, WorkerState, WorkerStatus,
 };
 pub use run_dir::default_run_dir;

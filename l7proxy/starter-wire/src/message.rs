@@ -71,6 +71,12 @@ pub enum Request {
     },
     /// Drain the worker and exit, as SIGTERM does. Operators only.
     Shutdown,
+    /// Another starter is about to take this one's place; from now on listeners neither open nor close. Reply:
+    /// [`Response::Estate`], when the worker has stored its newest configuration. The asker gives up by hanging up.
+    /// Operators only.
+    HandOver,
+    /// The starter that asked to be handed over to serves: drain the worker, let go of everything. Operators only.
+    TakenOver,
     /// First words of a worker. Reply: [`Response::Welcome`] and the admin listener.
     Hello {
         /// The worker's version.
@@ -96,7 +102,11 @@ impl Request {
     pub fn permitted(&self, role: Role) -> bool {
         match self {
             Request::Listen(_) | Request::Listeners { .. } | Request::Close { .. } => true,
-            Request::Status | Request::Upgrade { .. } | Request::Shutdown => role == Role::Operator,
+            Request::Status
+            | Request::Upgrade { .. }
+            | Request::Shutdown
+            | Request::HandOver
+            | Request::TakenOver => role == Role::Operator,
             Request::Hello { .. }
             | Request::Ready
             | Request::StoreConfig
@@ -114,6 +124,8 @@ impl Request {
             Request::Status => "status",
             Request::Upgrade { .. } => "upgrade",
             Request::Shutdown => "shutdown",
+            Request::HandOver => "hand_over",
+            Request::TakenOver => "taken_over",
             Request::Hello { .. } => "hello",
             Request::Ready => "ready",
             Request::StoreConfig => "store_config",
@@ -159,6 +171,9 @@ pub enum Response {
     },
     /// The starter drains its worker and exits.
     ShuttingDown,
+    /// See [`Estate`]. With the locked file, the control socket and the admin listener, and the stored configuration
+    /// when there is one.
+    Estate(Estate),
     /// See [`Welcome`]. With the admin listener (a Unix stream socket that listens).
     Welcome(Welcome),
     /// Taken note of.
@@ -170,6 +185,21 @@ pub enum Response {
     },
     /// With one socket.
     UpstreamSocket,
+}
+
+/// What a starter leaves to the one that takes its place, besides its listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estate {
+    /// The last worker's: the next one's counts on.
+    pub generation: u64,
+    /// As in [`StarterStatus::restarts`].
+    pub restarts: u64,
+    /// As in [`StarterStatus::worker_threads`]: listeners have a socket for each.
+    pub worker_threads: u16,
+    /// As in [`StarterStatus::upstream_ports`]: kernel programs know these.
+    pub upstream_ports: (u16, u16),
+    /// As in [`StarterStatus::stored_config_bytes`].
+    pub stored_config_bytes: Option<u64>,
 }
 
 /// What a worker learns first.
@@ -277,6 +307,9 @@ pub struct StarterStatus {
     pub version: String,
     /// The starter's process id.
     pub pid: u32,
+    /// What it was told to be called.
+    #[serde(default)]
+    pub instance: Option<String>,
     /// Seconds since it began.
     pub uptime_s: u64,
     /// Data threads in each worker.

@@ -156,6 +156,7 @@ fn starter(pid: u32, worker: u32, restarts: u64) -> StarterStatus {
     StarterStatus {
         version: "1".to_owned(),
         pid,
+        instance: None,
         uptime_s: 0,
         worker_threads: 1,
         upstream_ports: None,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use mesh_l7proxy_wire::{ListenSpec, ListenerInfo, MAX_DESCRIPTORS, Refusal, RefusalKind};
+use mesh_l7proxy_wire::{ListenSpec, ListenerInfo, MAX_DESCRIPTORS, OpenListener, Refusal, RefusalKind};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::upstream::set_transparent;
@@ -67,6 +67,13 @@ impl ListenerTable {
         tracing::info!(listener = spec.name, address = %local, sockets = spec.sockets, "listening");
         self.listeners.push(Listener { info: ListenerInfo { spec, local }, sockets });
         Ok(self.listeners.last().expect("pushed above"))
+    }
+
+    /// Has the listeners of another starter too.
+    pub(super) fn inherit(&mut self, listeners: Vec<OpenListener>) {
+        let listeners =
+            listeners.into_iter().map(|OpenListener { info, sockets }| Listener { info, sockets });
+        self.listeners.extend(listeners);
     }
 
     /// Closes our sockets; workers close theirs. Returns whether there was such a listener.

@@ -7,8 +7,10 @@
 //! One thread, one `poll` loop ([`Starter::run`]), no async runtime; requests are answered in
 //! [`requests`], which is the place to start reading.
 
+mod hand_over;
 mod listeners;
 mod operators;
+mod predecessor;
 mod privileges;
 mod requests;
 mod run_dir;
@@ -30,12 +32,13 @@ use tracing::{info, warn};
 
 use self::listeners::ListenerTable;
 use self::operators::Operators;
+use self::predecessor::{Inherited, Predecessor};
 use self::requests::{Answer, Stored};
 use self::run_dir::RunDirectory;
 use self::upgrade::Upgrade;
 use self::upstream::UpstreamSockets;
 use self::workers::Workers;
-use crate::args::StarterOptions;
+use crate::args::{PortRange, StarterOptions};
 
 /// Messages that one peer gets answered before the others have their turn.
 const TURN: usize = 64;
@@ -59,36 +62,33 @@ pub(crate) fn run(options: StarterOptions) -> anyhow::Result<ExitCode> {
         .context("cannot mark inherited descriptors (Linux 5.11 or later is needed)")?;
     rustix::thread::set_name(c"l7proxy-starter")?;
     let signals = block_signals().context("cannot take over signals")?;
-    let run_directory = RunDirectory::open(&options)?;
+    let Some((run_directory, inherited)) = predecessor::open(&options, &signals)? else {
+        info!("told to stop while another starter runs");
+        return Ok(ExitCode::SUCCESS);
+    };
     privileges::reduce(options.user)?;
     info!(version = env!("CARGO_PKG_VERSION"), run_dir = %options.run.run_dir.display(), "starter runs");
-    Starter {
-        signals,
-        run_directory,
-        listeners: ListenerTable::default(),
-        upstream: UpstreamSockets::new(options.upstream_ports),
-        stored: None,
-        operators: Operators::default(),
-        workers: Workers::new(options.clone()),
-        upgrade: None,
-        started: Instant::now(),
-        leaving: None,
-        options,
+    let mut starter = Starter::new(options, signals, run_directory);
+    if let Some(inherited) = inherited {
+        starter.inherit(inherited);
     }
-    .run()
+    starter.run()
 }
 
 /// Everything that the starter holds.
 struct Starter {
     options: StarterOptions,
     signals: SignalFd,
-    run_directory: RunDirectory,
+    /// Gone once another starter has taken over.
+    run_directory: Option<RunDirectory>,
     listeners: ListenerTable,
     upstream: UpstreamSockets,
     stored: Option<Stored>,
     operators: Operators,
     workers: Workers,
     upgrade: Option<Upgrade>,
+    /// The starter that serves until our worker does.
+    predecessor: Option<Predecessor>,
     started: Instant,
     /// Set once we are to exit: with which code, when the last worker is gone.
     leaving: Option<ExitCode>,
@@ -122,6 +122,40 @@ impl Source {
 }
 
 impl Starter {
+    fn new(options: StarterOptions, signals: SignalFd, run_directory: RunDirectory) -> Self {
+        Self {
+            signals,
+            run_directory: Some(run_directory),
+            listeners: ListenerTable::default(),
+            upstream: UpstreamSockets::new(options.upstream_ports),
+            stored: None,
+            operators: Operators::default(),
+            workers: Workers::new(options.clone()),
+            upgrade: None,
+            predecessor: None,
+            started: Instant::now(),
+            leaving: None,
+            options,
+        }
+    }
+
+    /// Goes on where another starter is. What others count on stays as it is there, whatever our options say.
+    fn inherit(&mut self, Inherited { predecessor, estate, listeners, stored }: Inherited) {
+        let (low, high) = estate.upstream_ports;
+        let had = (self.workers.threads, self.upstream.range());
+        if had != (estate.worker_threads, estate.upstream_ports) {
+            warn!(
+                threads = estate.worker_threads,
+                "--worker-threads and --upstream-ports ({low}-{high}) are the other starter's: stop it first for others"
+            );
+        }
+        self.upstream = UpstreamSockets::new(PortRange { low, high });
+        self.workers.inherit(&estate);
+        self.listeners.inherit(listeners);
+        self.stored = stored;
+        self.predecessor = Some(predecessor);
+    }
+
     fn run(mut self) -> anyhow::Result<ExitCode> {
         loop {
             let now = Instant::now();
@@ -136,7 +170,11 @@ impl Starter {
             for source in self.wait().context("poll failed")? {
                 match source {
                     Source::Signals => self.take_signal(),
-                    Source::Control => self.operators.accept(self.run_directory.control.as_fd()),
+                    Source::Control => {
+                        if let Some(directory) = &self.run_directory {
+                            self.operators.accept(directory.control.as_fd());
+                        }
+                    }
                     Source::Messages(peer) => self.take_messages(peer),
                     Source::Room(generation) => self.send_unsent(generation),
                     Source::WorkerExit(generation) => self.take_exit(generation),
@@ -149,8 +187,12 @@ impl Starter {
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let paused_until = self.operators.paused_until(Instant::now());
         let mut watched: Vec<(Source, BorrowedFd<'_>)> = vec![(Source::Signals, self.signals.as_fd())];
-        if paused_until.is_none() {
-            watched.push((Source::Control, self.run_directory.control.as_fd()));
+        // As long as another starter serves, it is the one that answers.
+        if paused_until.is_none()
+            && self.predecessor.is_none()
+            && let Some(directory) = &self.run_directory
+        {
+            watched.push((Source::Control, directory.control.as_fd()));
         }
         for (id, channel) in self.operators.channels() {
             watched.push((Source::Messages(Peer::Operator(id)), channel.as_fd()));
@@ -202,13 +244,44 @@ impl Starter {
             return;
         }
         self.leaving = Some(ExitCode::SUCCESS);
-        self.fail_upgrade("the starter was told to stop");
+        if !self.upgrade.as_ref().is_some_and(Upgrade::is_handing_over) {
+            self.fail_upgrade("the starter was told to stop");
+        } else if let Some(directory) = &mut self.run_directory {
+            // Connections wait for the other starter, which has the same sockets.
+            directory.set_ours(false);
+        }
         // Ours go first: as soon as the workers close theirs, new connections are refused and whoever
         // balances over nodes goes elsewhere, instead of waiting in a backlog that nobody serves.
         self.listeners.close_all();
-        self.run_directory.retire_admin();
+        if let Some(directory) = &mut self.run_directory {
+            directory.retire_admin();
+        }
         for worker in &mut self.workers.living {
             worker.drain(self.options.drain_timeout);
+        }
+    }
+
+    /// Whether no more workers are to be started.
+    fn is_going(&self) -> bool {
+        self.leaving.is_some() || self.run_directory.is_none()
+    }
+
+    /// Our first worker serves: the starter of before may go.
+    fn replace_predecessor(&mut self) {
+        let Some(predecessor) = self.predecessor.take() else { return };
+        match predecessor.replace() {
+            Ok(()) => {
+                if let Some(directory) = &mut self.run_directory {
+                    directory.set_ours(true);
+                }
+            }
+            Err(error) => {
+                warn!("what was handed over is taken back: {:#}", anyhow::Error::new(error));
+                self.workers.cancel_respawn();
+                self.run_directory = None;
+                self.leaving = Some(ExitCode::FAILURE);
+                self.workers.living.iter_mut().for_each(workers::Worker::kill);
+            }
         }
     }
 
@@ -220,7 +293,7 @@ impl Starter {
         }
         // Another one serving means that this one was replaced; else somebody has to take its place.
         let replaced = self.workers.living.iter().any(|other| other.state != WorkerState::Draining);
-        if self.leaving.is_none() && !replaced {
+        if !self.is_going() && !replaced {
             self.workers.plan_respawn(worker.lived());
         }
     }

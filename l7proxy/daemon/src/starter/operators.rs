@@ -60,6 +60,11 @@ impl Operators {
         self.connected.retain(|(other, _)| *other != id);
     }
 
+    /// Hangs up on all but this one.
+    pub(super) fn keep_only(&mut self, id: u64) {
+        self.connected.retain(|(other, _)| *other == id);
+    }
+
     pub(super) fn channels(&self) -> impl Iterator<Item = (u64, &Channel)> {
         self.connected.iter().map(|(id, channel)| (*id, channel))
     }

@@ -8,6 +8,8 @@ use mesh_l7proxy_wire::{
 };
 use tracing::info;
 
+use super::run_dir::RunDirectory;
+use super::upgrade::Upgrade;
 use super::{Peer, Starter};
 use crate::capability;
 
@@ -50,6 +52,13 @@ impl Starter {
             return Err(Refusal { kind: RefusalKind::NotPermitted, message }).into();
         }
         match request {
+            Request::Listen(_) | Request::Close { .. }
+                if self.upgrade.as_ref().is_some_and(Upgrade::is_handing_over) =>
+            {
+                let message =
+                    format!("`{}`: another starter is about to take over; try again", request.name());
+                Err(Refusal { kind: RefusalKind::Busy, message }).into()
+            }
             Request::Listen(_) | Request::Close { .. } | Request::StoreConfig if self.is_leaving(peer) => {
                 Err(Refusal {
                     kind: RefusalKind::Busy,
@@ -78,6 +87,8 @@ impl Starter {
             Request::Upgrade { binary, ready_within_ms } => {
                 self.begin_upgrade(peer, id, binary, ready_within_ms)
             }
+            Request::HandOver => self.begin_hand_over(peer, id),
+            Request::TakenOver => self.be_taken_over(peer),
             Request::Shutdown => {
                 info!("told to stop");
                 self.leave();
@@ -111,17 +122,17 @@ impl Starter {
                 self.workers.get(generation).is_none_or(|worker| worker.state == WorkerState::Draining)
             }
         };
-        draining || self.leaving.is_some()
+        draining || self.is_going()
     }
 
     fn welcome(&mut self, peer: Peer, version: String) -> Answer {
-        let takeover = self.workers.serving().is_some();
+        let takeover = self.workers.serving().is_some() || self.predecessor.is_some();
         let restarts = self.workers.restarts;
         let Peer::Worker(generation) = peer else { return unknown_worker().into() };
         let Some(worker) = self.workers.get(generation) else { return unknown_worker().into() };
         worker.version = Some(version);
         let welcome = Welcome { generation, takeover, restarts };
-        match self.run_directory.admin() {
+        match self.run_directory.as_ref().and_then(RunDirectory::admin) {
             Some(admin) => with_duplicates(Response::Welcome(welcome), [admin]),
             None => {
                 Err(Refusal { kind: RefusalKind::Busy, message: "the starter is stopping".to_owned() }).into()
@@ -136,6 +147,7 @@ impl Starter {
             worker.state = WorkerState::Serving;
             info!(pid = worker.pid(), generation, after_ms = worker.lived().as_millis(), "worker serves");
             self.finish_upgrade(generation);
+            self.replace_predecessor();
         }
     }
 
@@ -154,6 +166,7 @@ impl Starter {
         StarterStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            instance: self.options.identity.instance.clone(),
             uptime_s: self.started.elapsed().as_secs(),
             worker_threads: self.workers.threads,
             upstream_ports: Some(self.upstream.range()),
@@ -171,7 +184,7 @@ fn unknown_worker() -> Result<Response, Refusal> {
     Err(Refusal { kind: RefusalKind::Invalid, message: "no such worker".to_owned() })
 }
 
-fn with_duplicates<'a>(
+pub(super) fn with_duplicates<'a>(
     response: Response,
     descriptors: impl IntoIterator<Item = std::os::fd::BorrowedFd<'a>>,
 ) -> Answer {

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use super::privileges::hand_over;
 use crate::args::StarterOptions;
 
-/// What the starter holds in its run directory; the sockets' files go when it is dropped.
+/// What the starter holds in its run directory.
 #[derive(Debug)]
 pub(super) struct RunDirectory {
     /// `starter.sock`: sequential packets, for the agent and the command line.
@@ -23,18 +23,21 @@ pub(super) struct RunDirectory {
     /// worker needs no right to create a file, and so that it stays while workers come and go.
     admin: Option<OwnedFd>,
     sockets: [PathBuf; 2],
+    /// Whether the sockets' files go when this is dropped: not while another starter has them too.
+    is_ours: bool,
     /// Held for as long as we live: a second starter in this directory would fight for its sockets.
-    _lock: File,
+    lock: OwnedFd,
 }
 
 impl RunDirectory {
-    pub(super) fn open(options: &StarterOptions) -> anyhow::Result<Self> {
+    /// Becomes the starter of this directory; `None` when there is one.
+    pub(super) fn open(options: &StarterOptions) -> anyhow::Result<Option<Self>> {
         let folder = &options.run.run_dir;
         create(folder).with_context(|| format!("run directory {}", folder.display()))?;
         share(folder, options.user).with_context(|| format!("cannot share {}", folder.display()))?;
         let lock_file = options.run.lock_file();
-        let lock = lock(&lock_file)?;
-        let sockets = [options.run.starter_socket(), options.run.admin_socket()];
+        let Some(lock) = lock(&lock_file)? else { return Ok(None) };
+        let sockets = paths(options);
         for path in &sockets {
             remove_stale(path).with_context(|| format!("cannot replace {}", path.display()))?;
         }
@@ -54,7 +57,22 @@ impl RunDirectory {
         for path in &sockets {
             hand_over(path, options.user).with_context(|| format!("cannot give {} away", path.display()))?;
         }
-        Ok(Self { control, admin: Some(admin), sockets, _lock: lock })
+        Ok(Some(Self { control, admin: Some(admin), sockets, is_ours: true, lock }))
+    }
+
+    /// What another starter holds, for as long as both do.
+    pub(super) fn inherit(options: &StarterOptions, lock: OwnedFd, control: OwnedFd, admin: OwnedFd) -> Self {
+        Self { control, admin: Some(admin), sockets: paths(options), is_ours: false, lock }
+    }
+
+    /// The other one has let go, or has not and goes on.
+    pub(super) fn set_ours(&mut self, is_ours: bool) {
+        self.is_ours = is_ours;
+    }
+
+    /// What a successor needs: see [`Self::inherit`]. None once the admin listener was retired.
+    pub(super) fn estate(&self) -> Option<[BorrowedFd<'_>; 3]> {
+        Some([self.lock.as_fd(), self.control.as_fd(), self.admin()?])
     }
 
     /// The admin listener, for a worker; none once it was retired.
@@ -65,18 +83,24 @@ impl RunDirectory {
     /// Lets readiness probes fail at once, rather than wait for a worker that will not come.
     pub(super) fn retire_admin(&mut self) {
         self.admin = None;
-        // Gone already is as good.
-        let _ = fs::remove_file(&self.sockets[1]);
+        if self.is_ours {
+            // Gone already is as good.
+            let _ = fs::remove_file(&self.sockets[1]);
+        }
     }
 }
 
 impl Drop for RunDirectory {
     fn drop(&mut self) {
-        for path in &self.sockets {
+        for path in self.sockets.iter().filter(|_| self.is_ours) {
             // Gone already is as good.
             let _ = fs::remove_file(path);
         }
     }
+}
+
+fn paths(options: &StarterOptions) -> [PathBuf; 2] {
+    [options.run.starter_socket(), options.run.admin_socket()]
 }
 
 fn create(folder: &Path) -> anyhow::Result<()> {
@@ -103,7 +127,8 @@ fn share(folder: &Path, user: Option<u32>) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o1770))
 }
 
-fn lock(path: &Path) -> anyhow::Result<File> {
+/// `None` when another starter has it.
+fn lock(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -112,13 +137,8 @@ fn lock(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            bail!(
-                "another starter runs with this run directory (it locks {}); stop it with `l7proxy stop`",
-                path.display()
-            )
-        }
+        Ok(()) => Ok(Some(file.into())),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(errno) => Err(errno).with_context(|| format!("cannot lock {}", path.display())),
     }
 }

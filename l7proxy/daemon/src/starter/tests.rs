@@ -3,9 +3,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use mesh_l7proxy_wire::{Channel, FromStarter, Request, StarterClient, ToStarter, WorkerState};
 
-use super::{
-    ListenerTable, Operators, RunDirectory, Starter, StarterOptions, UpstreamSockets, Workers, block_signals,
-};
+use super::{RunDirectory, Starter, StarterOptions, block_signals};
 
 #[derive(Parser)]
 struct Arguments {
@@ -23,24 +21,11 @@ fn a_worker_that_reads_late_lives_and_gets_every_answer_in_order() {
     let arguments = ["l7proxy", "--drain-timeout", "0s", "--run-dir", run_dir.to_str().unwrap()];
     let options = Arguments::parse_from(arguments).options;
     let (ours, theirs) = Channel::pair().unwrap();
-    let run_directory = RunDirectory::open(&options).unwrap();
+    let run_directory = RunDirectory::open(&options).unwrap().expect("nobody has it");
     let starter = std::thread::spawn(move || {
-        let mut workers = Workers::new(options.clone());
-        workers.be_served_by(Channel::new(ours));
-        let starter = Starter {
-            // Of this thread, which is the only one to be told.
-            signals: block_signals().unwrap(),
-            run_directory,
-            listeners: ListenerTable::default(),
-            upstream: UpstreamSockets::new(options.upstream_ports),
-            stored: None,
-            operators: Operators::default(),
-            workers,
-            upgrade: None,
-            started: Instant::now(),
-            leaving: None,
-            options,
-        };
+        // The signals are of this thread, which is the only one to be told.
+        let mut starter = Starter::new(options, block_signals().unwrap(), run_directory);
+        starter.workers.be_served_by(Channel::new(ours));
         starter.run().unwrap();
     });
     let mut worker = Channel::new(theirs);

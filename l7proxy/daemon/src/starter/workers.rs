@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mesh_l7proxy_wire::{Channel, Event, FromStarter, WorkerState, WorkerStatus};
+use mesh_l7proxy_wire::{Channel, Estate, Event, FromStarter, WorkerState, WorkerStatus};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, PidfdFlags};
 use tracing::{info, warn};
@@ -133,6 +133,8 @@ pub(super) struct Workers {
     options: StarterOptions,
     binary: PathBuf,
     generation: u64,
+    /// The last generation of another starter's workers.
+    inherited: u64,
     quick_deaths: u32,
     respawn_at: Option<Instant>,
 }
@@ -153,9 +155,21 @@ impl Workers {
             options,
             binary: PathBuf::from(OWN_BINARY),
             generation: 0,
+            inherited: 0,
             quick_deaths: 0,
             respawn_at: Some(Instant::now()),
         }
+    }
+
+    /// Counts on where another starter's workers are.
+    pub(super) fn inherit(&mut self, estate: &Estate) {
+        (self.generation, self.inherited) = (estate.generation, estate.generation);
+        (self.restarts, self.threads) = (estate.restarts, estate.worker_threads);
+    }
+
+    /// The newest worker's generation.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The worker of this generation.
@@ -246,7 +260,7 @@ impl Workers {
     pub(super) fn tick(&mut self, now: Instant) {
         if self.respawn_at.is_some_and(|at| at <= now) {
             self.respawn_at = None;
-            self.restarts += u64::from(self.generation > 0);
+            self.restarts += u64::from(self.generation > self.inherited);
             let binary = self.binary.clone();
             if let Err(error) = self.start(&binary) {
                 warn!(%error, binary = %binary.display(), "worker cannot be started");

@@ -44,6 +44,19 @@ impl Proxy {
         self.wait_for_worker(|worker| worker.state == WorkerState::Serving);
     }
 
+    /// Starts another starter, waits until it answers in the place of this one, and returns the old one.
+    pub(crate) fn succeed(&mut self, arguments: &[&str]) -> Child {
+        let new = spawn(self.folder.path(), arguments);
+        let pid = new.id();
+        let old = std::mem::replace(&mut self.starter, new);
+        let answers = poll(|| {
+            let mut client = StarterClient::connect(&self.run_dir().join("starter.sock")).ok()?;
+            client.status().ok().filter(|status| status.pid == pid)
+        });
+        assert!(answers.is_some(), "the successor does not answer\n{}", self.log());
+        old
+    }
+
     pub(crate) fn run_dir(&self) -> PathBuf {
         self.folder.path().join("run")
     }

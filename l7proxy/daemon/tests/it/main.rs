@@ -7,6 +7,7 @@
 mod backend;
 mod changes;
 mod config;
+mod hand_over;
 mod harness;
 mod http;
 mod lifecycle;
