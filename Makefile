@@ -1,6 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. `cargo xtask --help` shows what is behind them.
 .DEFAULT_GOAL := help
-.PHONY: help rust demo test test-all
+.PHONY: help rust demo test smoke test-all
 
 # A rustup that was just installed is not on the path of this shell yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -17,6 +17,9 @@ demo: rust ## Run the quickstart with real traffic (KEEP=1 leaves it running)
 test: rust ## Run the gate: format, lints, unit, golden, packet and namespace tests
 	cargo xtask setup
 	cargo xtask test
+
+smoke: rust ## Install Millrace on a real Kubernetes of two nodes, use it, take it away (MINUTES=N to end in them)
+	cargo xtask cluster smoke $(if $(MINUTES),--minutes $(MINUTES))
 
 test-all: rust ## Run everything (today: the gate) and keep the outcome in conformance/reports
 	cargo xtask setup

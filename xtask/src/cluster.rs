@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 
 use crate::suite::{Suite, Tally};
@@ -47,7 +48,7 @@ pub(crate) enum Task {
     /// Run the tests that are marked for a cluster, on one that is up already or is made for them.
     E2e(E2e),
     /// The short proof: a cluster made, Millrace installed, reached on every way, upgraded, uninstalled, nothing left.
-    Smoke,
+    Smoke(Smoke),
 }
 
 /// Options of `cluster build`.
@@ -79,9 +80,19 @@ pub(crate) struct E2e {
     up: Vec<String>,
 }
 
+/// Options of `cluster smoke`.
+#[derive(Debug, Args)]
+pub(crate) struct Smoke {
+    /// Minutes that everything may take. Programs from outside that cannot be had in them are a reason to skip the test.
+    #[arg(long, value_name = "N")]
+    minutes: Option<u64>,
+}
+
 /// The tests, making and removing the cluster included.
 const SUITE: Suite = Suite { name: "cluster e2e", budget_minutes: 10 };
 const SMOKE: Suite = Suite { name: "cluster smoke", budget_minutes: 10 };
+/// What the smoke takes at most once there are the programs from outside: images, and the test.
+const SMOKE_TAKES: Duration = Duration::from_secs(5 * 60);
 /// The test that is the smoke; its cluster is its own.
 const SMOKE_TEST: &str = "the_chart_makes_millrace_the_network";
 /// Names the folders of the programs to the harness.
@@ -92,7 +103,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<bool> {
     let (name, rest) = match task {
         Task::Build(options) => return build(options).map(|()| true),
         Task::E2e(options) => return Ok(e2e(options)?.failed == 0),
-        Task::Smoke => return Ok(smoke()?.failed == 0),
+        Task::Smoke(options) => return Ok(smoke(options)?.failed == 0),
         Task::Up(rest) => ("up", rest),
         Task::Down(rest) => ("down", rest),
         Task::Status(rest) => ("status", rest),
@@ -189,17 +200,30 @@ fn e2e(options: &E2e) -> anyhow::Result<Tally> {
     }))
 }
 
-fn smoke() -> anyhow::Result<Tally> {
-    if !process::is_root() {
-        let tally = Tally::skip(1, "a cluster", "it needs root");
+fn smoke(options: &Smoke) -> anyhow::Result<Tally> {
+    if let Err(why) = can_smoke(options) {
+        let tally = Tally::skip(1, "cluster smoke", &format!("{why:#}"));
         println!("{tally}");
         return Ok(tally);
     }
-    // Building Kubernetes and the product, which is done once, is not the test's time.
-    prepare()?;
     image::run(&image::Options::for_tests())?;
     let options = E2e { keep: false, only: Some(SMOKE_TEST.to_owned()), up: Vec::new() };
     Ok(SMOKE.run(true, || test::run_tests(&mut marked_tests(&options)?)))
+}
+
+/// Gets what the smoke needs from outside, which is not the test's time.
+fn can_smoke(options: &Smoke) -> anyhow::Result<()> {
+    ensure!(process::is_root(), "it needs root");
+    let mut unshare = process::command("unshare");
+    let namespaces = process::output(unshare.args(["--mount", "--net", "--uts", "true"]));
+    namespaces.context("namespaces of mounts, networks and host names cannot be made here")?;
+    setup::for_cluster()?;
+    let Some(minutes) = options.minutes else { return go::build() };
+    let left = Duration::from_secs(minutes * 60).checked_sub(SMOKE_TAKES);
+    let left = left.with_context(|| {
+        format!("{minutes} minutes are left, and it takes {}", SMOKE_TAKES.as_secs() / 60)
+    })?;
+    go::build_by(Instant::now() + left).context("the programs of a cluster cannot be had in time")
 }
 
 /// Builds the programs that go onto nodes; where the kernel programs are.

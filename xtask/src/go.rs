@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -109,12 +110,17 @@ const TESTS: Module = Module {
 
 /// Builds the programs of a cluster, where need be.
 pub(crate) fn build() -> anyhow::Result<()> {
-    build_all(MODULES)
+    build_all(MODULES, None)
+}
+
+/// The same, given up when it has not ended by then; what was built stays.
+pub(crate) fn build_by(deadline: Instant) -> anyhow::Result<()> {
+    build_all(MODULES, Some(deadline))
 }
 
 /// Builds the tests of Kubernetes, where need be, and returns the program.
 pub(crate) fn build_tests() -> anyhow::Result<PathBuf> {
-    build_all(&[TESTS])?;
+    build_all(&[TESTS], None)?;
     Ok(TESTS.folder()?.join("e2e.test"))
 }
 
@@ -122,7 +128,7 @@ pub(crate) fn build_tests() -> anyhow::Result<PathBuf> {
 pub(crate) fn build_helm() -> anyhow::Result<PathBuf> {
     let helm =
         MODULES.iter().find(|module| module.name == "helm").context("helm is a program of a cluster")?;
-    build_all(std::slice::from_ref(helm))?;
+    build_all(std::slice::from_ref(helm), None)?;
     Ok(helm.folder()?.join("helm"))
 }
 
@@ -131,7 +137,7 @@ pub(crate) fn folders() -> anyhow::Result<Vec<PathBuf>> {
     MODULES.iter().map(Module::folder).collect()
 }
 
-fn build_all(modules: &[Module]) -> anyhow::Result<()> {
+fn build_all(modules: &[Module], deadline: Option<Instant>) -> anyhow::Result<()> {
     if are_built(modules)? {
         return Ok(());
     }
@@ -140,7 +146,9 @@ fn build_all(modules: &[Module]) -> anyhow::Result<()> {
         // Somebody else may have built it while this waited.
         if !module.is_built()? {
             println!("building {}; Kubernetes takes some minutes, once", module.name);
-            module.build()?;
+            let start = Instant::now();
+            module.build(deadline)?;
+            println!("{} took {} s", module.name, start.elapsed().as_secs());
         }
     }
     // Sources and objects are ten times as large as the programs.
@@ -216,7 +224,7 @@ impl Module {
         Ok(built == self.inputs()?)
     }
 
-    fn build(&self) -> anyhow::Result<()> {
+    fn build(&self, deadline: Option<Instant>) -> anyhow::Result<()> {
         let folder = self.folder()?;
         let mut flags = "-s -w".to_owned();
         if let Some(package) = self.version_package {
@@ -230,7 +238,7 @@ impl Module {
         if process::output(process::command("go").arg("version")).is_none() {
             bail!("the programs of a cluster are built by Go 1.26 or later: install it");
         }
-        let mut go = process::command("go");
+        let mut go = process::command_by(deadline, "go");
         go.current_dir(self.sources()).env("CGO_ENABLED", "0").env("GOWORK", "off");
         go.env("GOMODCACHE", scratch().join("mod")).env("GOCACHE", scratch().join("build"));
         // Without write permissions the sources could not be removed again.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 
@@ -23,6 +24,16 @@ pub(crate) fn target_dir() -> PathBuf {
 pub(crate) fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
+    command
+}
+
+/// The same, ended with all that it started when it has not ended by then.
+pub(crate) fn command_by(deadline: Option<Instant>, program: &str) -> Command {
+    let Some(deadline) = deadline else { return command(program) };
+    // Zero would be no limit.
+    let left = deadline.saturating_duration_since(Instant::now()).as_secs().max(1);
+    let mut command = command("timeout");
+    command.args(["--kill-after=10", &left.to_string(), program]);
     command
 }
 

@@ -114,6 +114,17 @@ pub fn wait(cluster: &Cluster, within: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rolls the release back to this revision and waits until every pod is of it.
+///
+/// # Errors
+/// Helm fails, or something is not ready within the time.
+pub fn roll_back(cluster: &Cluster, revision: u32, within: Duration) -> anyhow::Result<()> {
+    let mut helm = helm(cluster)?;
+    let seconds = format!("{}s", within.as_secs());
+    helm.args(["rollback", RELEASE, &revision.to_string(), "--wait", "--timeout", &seconds]);
+    run(helm).and_then(|()| wait(cluster, within)).map_err(|error| error.context(state(cluster)))
+}
+
 /// Helm as the cluster's administrator, for the namespace of the release.
 ///
 /// # Errors

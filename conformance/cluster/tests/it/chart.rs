@@ -1,11 +1,12 @@
 //! Millrace by its chart: installed, unprivileged, upgraded, rolled back, and gone without a trace.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::ensure;
-use mesh_conformance_cluster::chart::{self, Chart, NAMESPACE, RELEASE};
+use mesh_conformance_cluster::chart::{self, Chart, NAMESPACE};
 use mesh_conformance_cluster::cluster::Cluster;
 use mesh_conformance_cluster::dns;
 use mesh_conformance_cluster::node::Node;
@@ -52,11 +53,7 @@ fn cluster_the_chart_makes_millrace_the_network_and_takes_it_away_without_a_trac
     // Agents are replaced one after the other while what they made serves on.
     chart.install(&cluster, &["MTU=1400".to_owned()], INSTALLED_WITHIN).expect("upgraded");
     is_served(&cluster, &pods);
-    let mut rollback = chart::helm(&cluster).expect("helm");
-    let rollback =
-        rollback.args(["rollback", RELEASE, "1", "--wait", "--timeout=3m"]).output().expect("helm runs");
-    assert!(rollback.status.success(), "{}", String::from_utf8_lossy(&rollback.stderr));
-    chart::wait(&cluster, INSTALLED_WITHIN).expect("every pod is of the first version again");
+    chart::roll_back(&cluster, 1, INSTALLED_WITHIN).expect("every pod is of the first version again");
     is_served(&cluster, &pods);
     pods.reach_each_other();
 
@@ -82,7 +79,8 @@ fn cluster_the_chart_makes_millrace_the_network_and_takes_it_away_without_a_trac
 const WEB: &str =
     "{selector: {test: it}, ipFamilyPolicy: PreferDualStack, ports: [{port: 80, targetPort: 8080}]}";
 
-/// The Service by its name from pods of both nodes, over UDP and TCP of the DNS, and the Ingress by each node.
+/// The Service by its name from pods of both nodes, over UDP and TCP of the DNS, and the Ingress by each node, from
+/// outside and from a pod, until every pod of both nodes has answered.
 fn is_served(cluster: &Cluster, pods: &Pods<'_>) {
     let name = format!("web.{}.svc.cluster.local:80", pods.namespace);
     for from in ["one", "three"] {
@@ -91,15 +89,25 @@ fn is_served(cluster: &Cluster, pods: &Pods<'_>) {
         })
         .unwrap_or_else(|error| panic!("{from}: {error:#}\n{}", chart::state(cluster)));
     }
+    let pod = pods.network("one");
+    let all = BTreeSet::from(["one", "two", "three"].map(str::to_owned));
     for number in [1, 2] {
         let entry = SocketAddr::new(cluster.spec().plan().v4(number).into(), 80);
-        wait::until("the Ingress answers", SOON, || {
-            let answer = Connection::open(TcpStream::connect(entry)?, &Speak::Http1)?
-                .get("web.example.com", "/hostname")?;
-            ensure!(answer.status == 200, "answered with {}", answer.status);
-            Ok(())
-        })
-        .unwrap_or_else(|error| panic!("{entry}: {error:#}\n{}", chart::state(cluster)));
+        for (from, network) in [("outside", None), ("a pod", Some(&pod))] {
+            let mut heard = BTreeSet::new();
+            wait::until("every pod has answered by the Ingress", SOON, || {
+                let stream = match network {
+                    Some(network) => network.connect(entry)?,
+                    None => TcpStream::connect_timeout(&entry, Duration::from_secs(2))?,
+                };
+                let answer = Connection::open(stream, &Speak::Http1)?.get("web.example.com", "/hostname")?;
+                ensure!(answer.status == 200, "answered with {}", answer.status);
+                heard.insert(String::from_utf8_lossy(&answer.body).into_owned());
+                ensure!(heard == all, "{heard:?}");
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{entry} from {from}: {error:#}\n{}", chart::state(cluster)));
+        }
     }
 }
 
@@ -147,7 +155,10 @@ fn nothing_is_left(node: &Node) {
         let rules = seen("ip", &[family, "rule"]);
         assert!(!rules.contains("2004"), "{rules}");
         let routes = seen("ip", &[family, "route", "show", "table", "all"]);
-        assert!(!routes.contains("2004") && !routes.contains("via"), "{routes}");
+        assert!(!routes.contains("2004"), "{routes}");
+        // The way out is the node's own; ways to other nodes' pods are not.
+        let ways = routes.lines().filter(|route| route.contains(" via ") && !route.starts_with("default "));
+        assert_eq!(ways.count(), 0, "{routes}");
     }
     // Programs are held by nothing but their pinned links.
     assert!(!names("/sys/fs/bpf").contains(&"millrace".to_owned()));

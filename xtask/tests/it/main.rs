@@ -1,0 +1,3 @@
+//! What is around the tasks.
+
+mod ci;
