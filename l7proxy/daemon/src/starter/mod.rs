@@ -354,7 +354,12 @@ impl Starter {
             warn!(?peer, %error, "connection ended");
         }
         match peer {
-            Peer::Operator(id) => self.operators.remove(id),
+            Peer::Operator(id) => {
+                self.operators.remove(id);
+                if self.upgrade.as_ref().is_some_and(|upgrade| upgrade.is_handing_over_to(peer)) {
+                    self.fail_upgrade("the other starter went away");
+                }
+            }
             Peer::Worker(generation) => {
                 if let Some(worker) = self.workers.get(generation) {
                     worker.channel = None;

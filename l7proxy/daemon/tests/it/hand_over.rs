@@ -85,7 +85,7 @@ fn a_starter_that_is_not_to_wait_ends_when_another_has_taken_over() {
     let mut old = proxy.succeed(&["--take-over"]);
     let ended = poll(|| old.try_wait().unwrap()).expect("it ends");
     assert!(ended.success(), "{ended}\n{}", proxy.log());
-    assert_eq!(proxy.admin("/ready").0, 200);
+    assert_eq!(proxy.admin("/server_info").0, 200);
 }
 
 #[test]
@@ -137,6 +137,6 @@ fn a_successor_of_a_starter_that_dies_serves_alone() {
     assert_eq!(last.id(), middle);
     crate::harness::kill(middle, Signal::KILL);
     last.wait().unwrap();
-    assert_eq!(proxy.admin("/ready").0, 200);
+    assert_eq!(proxy.admin("/server_info").0, 200);
     proxy.client().listen(spec("more")).unwrap();
 }
