@@ -321,6 +321,9 @@ pub(crate) enum BpfCommand {
     /// This node's pods, as packets are handed to them past the stack.
     #[command(visible_alias = "endpoint")]
     Endpoints(MapOptions),
+    /// By device, the addresses that the pod behind it may send with.
+    #[command(visible_alias = "source")]
+    Sources(MapOptions),
     /// Connections masqueraded, and those of Services reached by packets.
     Nat(MapOptions),
     /// Connections that outside opens towards pods by their own addresses.

@@ -9,7 +9,7 @@ use mesh_control_endpoint::Mac;
 use mesh_ebpf_abi::events::{Event, PacketEvent};
 use mesh_ebpf_abi::{
     Addr, BackendState, EndpointValue, FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey,
-    Protocol, ServiceFlags, device_flags, net_flags,
+    PodAddresses, Protocol, ServiceFlags, device_flags, net_flags,
 };
 use mesh_ebpf_maps::{LoadBalancerMaps, MapError, MapLayout, PinnedMaps, layouts, names};
 use serde_json::{Value, json};
@@ -35,6 +35,7 @@ const MAPS: &[(&str, &str)] = &[
     ("nets", names::NETS),
     ("tunnels", names::TUNNELS),
     ("endpoints", names::ENDPOINTS),
+    ("sources", names::POD_SOURCES),
     ("nat", names::NAT),
     ("notes", names::NOTES),
     ("fragments", names::FRAGMENTS),
@@ -62,6 +63,7 @@ pub(crate) fn rows(pin_root: &Path, name: &str) -> Result<Option<Vec<Value>>, Ma
         "nets" => nets(&mut maps)?,
         "tunnels" => tunnels(&mut maps)?,
         "endpoints" => endpoints(&mut maps)?,
+        "sources" => sources(&mut maps)?,
         "nat" => nat(&mut maps)?,
         "notes" => notes(&mut maps)?,
         "fragments" => fragments(&mut maps)?,
@@ -93,6 +95,7 @@ fn fill(maps: &mut PinnedMaps, pin_root: &Path, name: &str, kernel_name: &str) -
         "nets" => Some(maps.nets().entries()?.len()),
         "tunnels" => Some(maps.tunnels().entries()?.len()),
         "endpoints" => Some(maps.endpoints().entries()?.len()),
+        "sources" => Some(maps.pod_sources().entries()?.len()),
         "nat" => Some(maps.nat().entries()?.len()),
         "notes" => Some(maps.notes().entries()?.len()),
         "fragments" => Some(maps.fragments().entries()?.len()),
@@ -269,6 +272,14 @@ fn endpoints(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
             "nodeMac": Mac(pod.node_mac).to_string(),
         })
     };
+    Ok(entries.into_iter().map(row).collect())
+}
+
+fn sources(maps: &mut PinnedMaps) -> Result<Vec<Value>, MapError> {
+    let mut entries = maps.pod_sources().entries()?;
+    entries.sort_unstable();
+    let shown = |address: Addr| (address != PodAddresses::UNSET).then(|| address.to_ip());
+    let row = |(device, pod): (u32, PodAddresses)| json!({"interface": device, "ipv4": shown(pod.v4), "ipv6": shown(pod.v6)});
     Ok(entries.into_iter().map(row).collect())
 }
 

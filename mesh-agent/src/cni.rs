@@ -108,10 +108,9 @@ fn handle(
             pods.check(&request.attachment(), inside).map(|()| Value::Null)
         }
         Command::Gc => {
-            for endpoint in pods.collect(&valid_attachments(&request.config)?)? {
-                tell_removed(&endpoint, events);
-            }
-            Ok(Value::Null)
+            let (removed, outcome) = pods.collect(&valid_attachments(&request.config)?);
+            removed.iter().for_each(|endpoint| tell_removed(endpoint, events));
+            outcome.map(|()| Value::Null)
         }
         Command::Status => pods.is_available().map(|()| Value::Null),
     }

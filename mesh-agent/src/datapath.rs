@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use mesh_control_endpoint::Endpoint;
+use ipnet::IpNet;
+use mesh_control_endpoint::{Endpoint, Stranger};
 use mesh_control_loadbalancer::FrontendTarget;
 use mesh_control_node::{Link, Netlink, NodeState, TUNNEL_DEVICE, remove_all};
-use mesh_ebpf_abi::{Addr, EndpointValue, NetKey, device_flags};
+use mesh_ebpf_abi::{Addr, EndpointValue, NetKey, PodAddresses, device_flags};
 use mesh_ebpf_loader::{
     Choice, Constants, Datapath as Loaded, DatapathConfig, DatapathPlan, Device, DeviceKind, KernelFeatures,
     LoadConfig, plan,
@@ -56,6 +57,8 @@ struct State {
     attached: BTreeSet<(u32, String)>,
     /// Inodes of the sockets that the programs know.
     sockets: Vec<u64>,
+    /// What was last brought up to date with: devices that masquerade, and whether anything is offered there.
+    outside: Option<(NodeState, bool)>,
     trouble: Option<String>,
 }
 
@@ -106,6 +109,7 @@ impl Datapath {
                 loaded,
                 attached: BTreeSet::new(),
                 sockets: Vec::new(),
+                outside: None,
                 trouble: None,
             }),
         })
@@ -117,9 +121,19 @@ impl Datapath {
         FrontendTarget::restore(maps).context("cannot read the pinned maps")
     }
 
-    /// Whose packets leave with the node's address, and to whom they do not.
-    pub(crate) fn masquerade(&self) -> &Masquerade {
-        &self.masquerade
+    /// The ranges of this node's pods, whose packets leave with the node's address: from now on, so that a pod that gets
+    /// an address of them is masqueraded from its first packet.
+    pub(crate) fn set_own_ranges(&self, ranges: Vec<IpNet>) -> Result<(), MapError> {
+        self.masquerade.set_own(ranges);
+        let mut state = self.lock();
+        // At the start there are no pods to come before the first time.
+        let Some((node, has_frontends)) = state.outside.clone() else { return Ok(()) };
+        self.masquerade.write(state.loaded.maps(), &node, &self.outside_of(&node), has_frontends)
+    }
+
+    /// The ranges of other nodes' pods, to whom packets leave as they are.
+    pub(crate) fn set_remote_ranges(&self, ranges: Vec<IpNet>) {
+        self.masquerade.set_remote(ranges);
     }
 
     /// Whether an earlier agent offered anything to the outside.
@@ -182,16 +196,16 @@ impl Datapath {
 
     /// Brings devices, addresses and sockets up to date, each as far as it can be. Blocks for some system calls,
     /// and for the starter's answer.
-    fn bring_up_to_date(&self, node: &NodeState, has_frontends: bool) {
+    pub(crate) fn bring_up_to_date(&self, node: &NodeState, has_frontends: bool) {
         let mut troubles = self.attach_devices(&mut self.lock(), node);
         troubles.extend(write_node_addresses(&mut self.lock().loaded, node).err());
-        let outside =
-            node.links.values().filter(|link| self.is_wanted(link) && !is_named(&self.pod_devices, link));
-        let outside =
-            outside.map(|link| Outside { index: link.index, is_tunnel: link.name == TUNNEL_DEVICE });
-        let outside: Vec<Outside> = outside.collect();
-        let masqueraded = self.masquerade.write(self.lock().loaded.maps(), node, &outside, has_frontends);
-        troubles.extend(masqueraded.err().map(Into::into));
+        {
+            let mut state = self.lock();
+            let outside = self.outside_of(node);
+            let masqueraded = self.masquerade.write(state.loaded.maps(), node, &outside, has_frontends);
+            troubles.extend(masqueraded.err().map(Into::into));
+            state.outside = Some((node.clone(), has_frontends));
+        }
         // Asked without the lock: whoever looks at the datapath does not wait for the starter.
         let listeners = self.proxy.listeners().unwrap_or_default();
         let mut state = self.lock();
@@ -211,6 +225,8 @@ impl Datapath {
     pub(crate) fn attach_pod(&self, pod: &Endpoint) -> anyhow::Result<()> {
         let (name, index) = (&pod.device.name, pod.device.index);
         let mut state = self.lock();
+        // Before the first packet, so that the first one is held to it.
+        state.loaded.maps().pod_sources().insert(&index, &sources_of(&pod.addresses))?;
         state.loaded.attach(&Device { name: name.clone(), kind: DeviceKind::Pod })?;
         state.attached.insert((index, name.clone()));
         for (address, value) in entries_of(pod) {
@@ -232,10 +248,20 @@ impl Datapath {
         Ok(())
     }
 
-    /// The pods that there are, and no others.
-    pub(crate) fn set_pods(&self, pods: &[Endpoint]) -> Result<(), MapError> {
+    /// Nothing comes from a device any more that is gone.
+    pub(crate) fn forget_device(&self, index: u32) -> Result<(), MapError> {
+        self.lock().loaded.maps().pod_sources().remove(&index).map(drop)
+    }
+
+    /// The pods that there are, and no others. Of those without a record packets are handed over by the stack.
+    pub(crate) fn set_pods(&self, pods: &[Endpoint], strangers: &[Stranger]) -> Result<(), MapError> {
         let wanted: BTreeMap<Addr, EndpointValue> = pods.iter().flat_map(entries_of).collect();
-        bring(self.lock().loaded.maps().endpoints(), &wanted, true)
+        let known = pods.iter().map(|pod| (pod.device.index, sources_of(&pod.addresses)));
+        let others = strangers.iter().map(|pod| (pod.device.index, sources_of(&pod.addresses)));
+        let sources: BTreeMap<u32, PodAddresses> = known.chain(others).collect();
+        let mut state = self.lock();
+        bring(state.loaded.maps().endpoints(), &wanted, true)?;
+        bring(state.loaded.maps().pod_sources(), &sources, true)
     }
 
     /// What could not be attached holds back nothing else.
@@ -264,6 +290,13 @@ impl Datapath {
         }
         troubles.extend(state.loaded.forget_missing_devices().err().map(Into::into));
         troubles
+    }
+
+    /// Devices that lead away from the node.
+    fn outside_of(&self, node: &NodeState) -> Vec<Outside> {
+        let outside =
+            node.links.values().filter(|link| self.is_wanted(link) && !is_named(&self.pod_devices, link));
+        outside.map(|link| Outside { index: link.index, is_tunnel: link.name == TUNNEL_DEVICE }).collect()
     }
 
     /// A pod's device, or one towards the outside.
@@ -344,6 +377,14 @@ fn entries_of(pod: &Endpoint) -> impl Iterator<Item = (Addr, EndpointValue)> + '
     let Endpoint { device, mac, addresses, .. } = pod;
     let value = EndpointValue { device: device.index, mac: mac.0, node_mac: device.mac.0 };
     addresses.iter().map(move |address| (Addr::from(*address), value))
+}
+
+/// What a pod may send with.
+fn sources_of(addresses: &[IpAddr]) -> PodAddresses {
+    let first = |is_wanted: fn(&IpAddr) -> bool| {
+        addresses.iter().find(|address| is_wanted(address)).map_or(PodAddresses::UNSET, |ip| Addr::from(*ip))
+    };
+    PodAddresses { v4: first(IpAddr::is_ipv4), v6: first(IpAddr::is_ipv6) }
 }
 
 fn is_named(patterns: &[WildMatch], link: &Link) -> bool {

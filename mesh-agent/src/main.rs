@@ -46,6 +46,7 @@ mod services;
 mod source;
 mod state;
 mod status;
+mod strangers;
 mod tunnels;
 mod turns;
 mod view;

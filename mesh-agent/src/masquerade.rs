@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use mesh_control_node::NodeState;
 use mesh_ebpf_abi::{Addr, MasqueradeValue, NetKey, device_flags, net_flags};
 use mesh_ebpf_maps::{MapError, MapTable, PinnedMaps};
@@ -116,11 +116,8 @@ impl Masquerade {
         let remote = pods.remote.as_ref().unwrap_or(&none);
         let of_flags =
             [(own, net_flags::POD), (remote, net_flags::NATIVE), (&self.native, net_flags::NATIVE)];
-        for (ranges, flag) in of_flags {
-            for range in ranges {
-                *desired.nets.entry(key_of(range)).or_default() |= flag;
-            }
-        }
+        let of_flags = of_flags.iter().flat_map(|(ranges, flag)| ranges.iter().map(|range| (*range, *flag)));
+        desired.nets = nets_of(of_flags);
         for Outside { index, is_tunnel } in outside {
             // What pods say to each other is theirs.
             let flags = if *is_tunnel { flags & device_flags::FRONTENDS } else { flags };
@@ -141,6 +138,28 @@ impl Masquerade {
         }
         Some(desired)
     }
+}
+
+/// What the map of ranges has to say. The longest range that holds an address is the one that counts, so each is also
+/// what those are that hold it.
+fn nets_of(ranges: impl Iterator<Item = (IpNet, u32)>) -> BTreeMap<NetKey, u32> {
+    let mut told: BTreeMap<IpNet, u32> = BTreeMap::new();
+    for (range, flags) in ranges {
+        *told.entry(range.trunc()).or_default() |= flags;
+    }
+    let lengths: BTreeSet<u8> = told.keys().map(IpNet::prefix_len).collect();
+    let flags_of = |range: &IpNet| {
+        let holders = lengths.iter().take_while(|length| **length <= range.prefix_len());
+        let holders = holders.filter_map(|length| IpNet::new(range.addr(), *length).ok());
+        holders.filter_map(|holder| told.get(&holder.trunc())).fold(0, |flags, of_holder| flags | of_holder)
+    };
+    let mut nets: BTreeMap<NetKey, u32> = told.keys().map(|range| (key_of(range), flags_of(range))).collect();
+    // IPv4 lies inside of IPv6 in the map, where a range of IPv6 says nothing about it.
+    let all_v4 = IpNet::V4(Ipv4Net::default());
+    if !told.is_empty() {
+        nets.entry(key_of(&all_v4)).or_insert(0);
+    }
+    nets
 }
 
 /// The address that packets leave a device with: the one that they left with until now, while it is there. An address
@@ -215,7 +234,8 @@ mod tests {
         assert_eq!(desired.devices[&2].v4.to_string(), "192.0.2.1");
         assert_eq!(desired.devices[&2].v6.to_string(), "2001:db8::1");
         assert_eq!(desired.devices[&3].v6, MasqueradeValue::UNSET);
-        assert_eq!((desired.nets.len(), desired.nets[&key("10.0.1.0")]), (3, net_flags::POD));
+        assert_eq!(desired.nets[&key("10.0.1.0")], net_flags::POD | net_flags::NATIVE);
+        assert_eq!(desired.nets.len(), 4, "IPv4 as a whole is nothing");
         assert!(!desired.is_whole, "other nodes are not known yet, and nothing of theirs is taken out");
     }
 
@@ -255,6 +275,28 @@ mod tests {
             .expect("its ranges are known");
         assert!(desired.is_whole);
         assert_eq!(desired.nets[&key("10.0.2.0")], net_flags::NATIVE);
+    }
+
+    #[test]
+    fn a_range_is_also_what_those_are_that_hold_it() {
+        let all = Masquerade {
+            native: nets(&["::/0", "10.2.0.0/16"]),
+            v4: true,
+            v6: true,
+            ..Masquerade::default()
+        };
+        all.set_own(nets(&["10.0.0.0/8", "fd00:1::/64", "192.0.2.7/32"]));
+        all.set_remote(nets(&["10.2.3.0/24", "192.0.2.0/24"]));
+        let node = ips(&[(2, "198.51.100.1")]);
+        let nets = all.desired(&node, &wires(&[2]), false, &BTreeMap::new()).expect("known").nets;
+        let of = |text: &str| {
+            let range: ipnet::IpNet = text.parse().expect("a range");
+            nets[&super::key_of(&range)]
+        };
+        let both = net_flags::POD | net_flags::NATIVE;
+        assert_eq!([of("10.0.0.0/8"), of("10.2.0.0/16"), of("10.2.3.0/24")], [net_flags::POD, both, both]);
+        assert_eq!([of("192.0.2.7/32"), of("fd00:1::/64"), of("::/0")], [both, both, net_flags::NATIVE]);
+        assert_eq!(of("0.0.0.0/0"), 0, "IPv6 as a whole says nothing about IPv4");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 use mesh_cni_wire::{Attachment, Code, Failure};
-use mesh_control_endpoint::{Endpoint, Endpoints, PodName, PortMapping, PortProtocol, Wanted};
-use mesh_control_ipam::{IpamError, Mark, NodeIpam, Thresholds, Usage, marks};
+use mesh_control_endpoint::{Endpoint, Endpoints, PodName, PortMapping, PortProtocol, Stranger, Wanted};
+use mesh_control_ipam::{IpamError, Mark, NodeIpam, Thresholds, Usage, marks, without_overlaps};
 use mesh_control_loadbalancer::HostPort;
 use mesh_control_node::{Forwarding, Link, NodeState, TUNNEL_DEVICE, enable_forwarding, shared_local_ports};
 use mesh_ebpf_abi::constants::MASQUERADE_PORTS;
@@ -23,6 +23,7 @@ use crate::args::{Ipam, PodOptions};
 use crate::datapath::Datapath;
 use crate::health::PartHealth;
 use crate::pod_ranges::KeptRanges;
+use crate::strangers::Strangers;
 use crate::tunnels::TunnelOptions;
 use crate::turns::{Turn, Turns};
 
@@ -50,6 +51,8 @@ pub(crate) struct PodNetwork {
     /// Where /proc can be written to.
     procfs: PathBuf,
     turns: Turns<Attachment>,
+    /// Pods that live without a record.
+    strangers: Strangers,
     /// Tunnels to other nodes, where there are any.
     tunnels: Option<TunnelOptions>,
     /// The ranges, for the next agent.
@@ -105,8 +108,16 @@ impl PodNetwork {
         for endpoint in &restored.dropped {
             tracing::info!(endpoint = endpoint.shown(), "its pod is gone, or never was: taken away");
         }
-        let troubles: Vec<String> =
-            restored.unreadable.iter().map(|error| format!("{error}; moved aside")).collect();
+        let unreadable = restored.unreadable.iter().map(|error| format!("{error}; moved aside"));
+        let without_record = restored.strangers.iter().map(|Stranger { device, addresses }| {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            let name = &device.name;
+            format!(
+                "no record tells of the pod behind {name} ({}): it keeps its network, delete it",
+                addresses.join(", ")
+            )
+        });
+        let troubles: Vec<String> = unreadable.chain(without_record).collect();
         for trouble in &troubles {
             tracing::warn!("{trouble}");
         }
@@ -120,6 +131,7 @@ impl PodNetwork {
             mtu: options.mtu,
             procfs: procfs.to_owned(),
             turns: Turns::default(),
+            strangers: Strangers::new(restored.strangers),
             tunnels: TunnelOptions::of(options)?,
             kept,
             awaited: awaited(options),
@@ -132,7 +144,10 @@ impl PodNetwork {
             pods.set_ranges(&ranges);
         }
         pods.tell_host_ports();
-        pods.datapath.set_pods(&pods.list()).context("cannot tell the kernel programs of the pods")?;
+        let strangers = pods.strangers.list();
+        pods.datapath
+            .set_pods(&pods.list(), &strangers)
+            .context("cannot tell the kernel programs of the pods")?;
         Ok(pods)
     }
 
@@ -154,7 +169,7 @@ impl PodNetwork {
 
     /// Gives addresses from these ranges from now on. Pods that have one of another range keep it.
     pub(crate) fn set_ranges(&self, ranges: &[IpNet]) {
-        let mut ranges = ranges.to_vec();
+        let mut ranges = without_overlaps(ranges);
         // As their use is told: the order counts within a family.
         ranges.sort_by_key(|range| matches!(range, IpNet::V6(_)));
         let families = [
@@ -184,7 +199,10 @@ impl PodNetwork {
             if last == ranges {
                 return;
             }
+            // Before an address of them is given.
+            self.tell_masquerade(&ranges);
             ipam.set_ranges(&ranges);
+            self.strangers.claim(&mut ipam);
             for endpoint in self.endpoints.list() {
                 if !ipam.claim(&endpoint.addresses, &owner_of(&endpoint)) {
                     let shown = endpoint.shown();
@@ -199,8 +217,29 @@ impl PodNetwork {
         let shown: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         tracing::info!(ranges = shown.join(","), "pods get addresses");
         self.kept.write(&ranges);
-        self.here.send_modify(|here| here.ranges = ranges.clone());
-        self.datapath.masquerade().set_own(ranges);
+        self.here.send_modify(|here| here.ranges = ranges);
+    }
+
+    /// Says whose packets are masqueraded: those of the ranges, and of pods that have kept an address of another.
+    fn tell_masquerade(&self, ranges: &[IpNet]) {
+        let mut own = ranges.to_vec();
+        let mut addresses = self.strangers.addresses();
+        addresses.extend(self.endpoints.list().into_iter().flat_map(|endpoint| endpoint.addresses));
+        addresses.retain(|address| !own.iter().any(|range| range.contains(address)));
+        own.extend(addresses.into_iter().map(IpNet::from));
+        if let Err(error) = self.datapath.set_own_ranges(own) {
+            tracing::warn!("cannot tell the kernel programs whom to masquerade, will retry: {error}");
+        }
+    }
+
+    /// The same, when a pod has gone that may have kept such an address.
+    fn tell_masquerade_without(&self, addresses: &[IpAddr]) {
+        let ranges = self.here.borrow().ranges.clone();
+        let is_kept = |address: &IpAddr| !ranges.iter().any(|range| range.contains(address));
+        // Until they are known the maps stay as an earlier agent left them.
+        if !ranges.is_empty() && addresses.iter().any(is_kept) {
+            self.tell_masquerade(&ranges);
+        }
     }
 
     /// Takes an address of each family for the node itself, where tunnels have to lead answers back to it: those that
@@ -270,7 +309,7 @@ impl PodNetwork {
 
     /// The ranges of other nodes' pods.
     pub(crate) fn set_remote_ranges(&self, ranges: Vec<IpNet>) {
-        self.datapath.masquerade().set_remote(ranges);
+        self.datapath.set_remote_ranges(ranges);
     }
 
     /// Gives a pod its network.
@@ -285,6 +324,8 @@ impl PodNetwork {
         // The runtime asks again after an answer that it did not hear.
         self.take_away(&attachment)?;
         self.refuse_clash(&host_ports)?;
+        let gone = self.strangers.forget_gone(&self.node.borrow(), &mut self.lock());
+        self.tell_masquerade_without(&gone);
         let owner = owner_name(&attachment);
         let addresses = self.lock().allocate(&owner).map_err(|error| {
             let code = match error {
@@ -373,16 +414,23 @@ impl PodNetwork {
         }
     }
 
-    /// Takes the networks away that are none of these; whose they were.
-    pub(crate) fn collect(&self, valid: &BTreeSet<Attachment>) -> Result<Vec<Endpoint>, Failure> {
+    /// Takes the networks away that are none of these; whose they were, and why one is still there.
+    pub(crate) fn collect(&self, valid: &BTreeSet<Attachment>) -> (Vec<Endpoint>, Result<(), Failure>) {
         let of = |endpoint: &Endpoint| Attachment {
             container_id: endpoint.container_id.clone(),
             interface: endpoint.interface.clone(),
         };
         let stale: Vec<Attachment> =
             self.endpoints.list().iter().map(of).filter(|attachment| !valid.contains(attachment)).collect();
-        let removed: Result<Vec<_>, _> = stale.iter().map(|attachment| self.remove(attachment)).collect();
-        Ok(removed?.into_iter().flatten().collect())
+        let (mut removed, mut outcome) = (Vec::new(), Ok(()));
+        for attachment in &stale {
+            // One that cannot be taken away keeps no other.
+            match self.remove(attachment) {
+                Ok(endpoint) => removed.extend(endpoint),
+                Err(failure) => outcome = Err(failure),
+            }
+        }
+        (removed, outcome)
     }
 
     /// Whether a pod would get a network now.
@@ -444,9 +492,19 @@ impl PodNetwork {
         let removed = self.endpoints.remove(&attachment.container_id, &attachment.interface);
         let removed = removed.map_err(|error| network(&error))?;
         if let Some(endpoint) = &removed {
+            let forgotten = self.datapath.forget_device(endpoint.device.index);
             self.lock().release(&endpoint.addresses, &owner_of(endpoint));
             self.tell_host_ports();
+            self.tell_masquerade_without(&endpoint.addresses);
             self.changed.send_modify(|count| *count += 1);
+            forgotten.map_err(|error| network(&error))?;
+        }
+        if removed.is_none() {
+            let stranger = self.endpoints.remove_stranger(&attachment.container_id, &attachment.interface);
+            if let Some(device) = stranger.map_err(|error| network(&error))? {
+                let gone = self.strangers.forget_device(&device, &mut self.lock());
+                self.tell_masquerade_without(&gone);
+            }
         }
         Ok(removed)
     }

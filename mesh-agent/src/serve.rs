@@ -126,6 +126,13 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
         events: EventLog::default(),
     });
     tell_start(&view);
+    let has_frontends = kernel.as_ref().map(|kernel| kernel.has_frontends.subscribe());
+    let has_frontends = has_frontends.unwrap_or_else(|| watch::channel(false).1);
+    if let Some(datapath) = &datapath {
+        // Before pods come: what the first one sends outside is masqueraded.
+        let (here, now, frontends) = (datapath.clone(), node.borrow().clone(), *has_frontends.borrow());
+        tokio::task::spawn_blocking(move || here.bring_up_to_date(&now, frontends)).await?;
+    }
     // Before the agent's own socket: whoever sees that answer finds the pods' network served.
     let _cni = match pods.clone() {
         Some(pods) => Some(cni::serve(&run_dir.join(mesh_cni_wire::SOCKET), pods, view.clone())?),
@@ -133,8 +140,6 @@ async fn run(options: &ServeOptions) -> anyhow::Result<()> {
     };
     let _api = api::serve(&run_dir.join("agent.sock"), view.clone())?;
     if let Some(datapath) = &datapath {
-        let has_frontends = kernel.as_ref().map(|kernel| kernel.has_frontends.subscribe());
-        let has_frontends = has_frontends.unwrap_or_else(|| watch::channel(false).1);
         tokio::spawn(datapath::keep(datapath.clone(), node.clone(), has_frontends, handle.progress()));
     }
     let logs = tokio::spawn(logs::keep_small(run_dir.clone()));

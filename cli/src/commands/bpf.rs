@@ -42,6 +42,7 @@ pub(crate) async fn run(agent: &Agent, output: &Output, command: &BpfCommand) ->
         BpfCommand::Nets(_) => ("nets", NETS),
         BpfCommand::Tunnels(_) => ("tunnels", TUNNELS),
         BpfCommand::Endpoints(_) => ("endpoints", ENDPOINTS),
+        BpfCommand::Sources(_) => ("sources", SOURCES),
         BpfCommand::Nat(_) => ("nat", NAT),
         BpfCommand::Notes(_) => ("notes", NOTES),
         BpfCommand::Fragments(_) => ("fragments", FRAGMENTS),
@@ -102,6 +103,11 @@ const ENDPOINTS: &[Column] = &[
     ("INTERFACE", |row| cell(&row["interface"])),
     ("MAC", |row| cell(&row["mac"])),
     ("NODE MAC", |row| cell(&row["nodeMac"])),
+];
+const SOURCES: &[Column] = &[
+    ("INTERFACE", |row| cell(&row["interface"])),
+    ("IPV4", |row| cell(&row["ipv4"])),
+    ("IPV6", |row| cell(&row["ipv6"])),
 ];
 const NAT: &[Column] = &[
     ("PROTOCOL", |row| cell(&row["protocol"])),

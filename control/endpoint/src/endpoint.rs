@@ -138,10 +138,8 @@ impl Endpoint {
     /// away after a crash finds them again.
     pub(crate) fn new(id: u16, wanted: Wanted) -> Self {
         let Wanted { container_id, interface, netns, pod, addresses, mtu, route_mtu, host_ports } = wanted;
-        let digest =
-            Sha256::new().chain_update(&container_id).chain_update([0]).chain_update(&interface).finalize();
-        let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        let device = Device { name: format!("{PREFIX}{name}"), index: 0, mac: Mac::local(&digest[6..12]) };
+        let digest = digest(&container_id, &interface);
+        let device = Device::of(&container_id, &interface);
         let mac = Mac::local(&digest[12..18]);
         let state = EndpointState::Creating;
         Self {
@@ -167,6 +165,19 @@ impl Endpoint {
             None => format!("container {}", self.container_id),
         }
     }
+}
+
+impl Device {
+    /// That of a container's interface, before it was made.
+    pub(crate) fn of(container_id: &str, interface: &str) -> Self {
+        let digest = digest(container_id, interface);
+        let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { name: format!("{PREFIX}{name}"), index: 0, mac: Mac::local(&digest[6..12]) }
+    }
+}
+
+fn digest(container_id: &str, interface: &str) -> [u8; 32] {
+    Sha256::new().chain_update(container_id).chain_update([0]).chain_update(interface).finalize().into()
 }
 
 impl Mac {

@@ -5,10 +5,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::endpoint::{Endpoint, EndpointState, Wanted};
+use crate::endpoint::{Device, Endpoint, EndpointState, Wanted};
 use crate::error::EndpointError;
 use crate::netlink::Requests;
 use crate::records::Records;
+use crate::strangers::{self, Stranger};
 use crate::{host, link, pod};
 
 /// Container and interface.
@@ -31,6 +32,8 @@ pub struct Restored {
     pub dropped: Vec<Endpoint>,
     /// Records that cannot be read; they have been moved aside.
     pub unreadable: Vec<EndpointError>,
+    /// Devices of pods without a record: whose could not be read, above all.
+    pub strangers: Vec<Stranger>,
 }
 
 impl Endpoints {
@@ -57,6 +60,7 @@ impl Endpoints {
                 restored.dropped.push(endpoint);
             }
         }
+        restored.strangers = strangers::find(&mut node, &restored.kept)?;
         let live = restored.kept.iter().map(|endpoint| (key_of(endpoint), endpoint.clone())).collect();
         Ok((Self { records, leaves_unreachable: false, live: Mutex::new(live) }, restored))
     }
@@ -111,6 +115,24 @@ impl Endpoints {
         self.records.remove(&endpoint)?;
         self.lock().remove(&key);
         Ok(Some(endpoint))
+    }
+
+    /// Takes the device of a container's interface away, and with it all routes to it, where no record tells of it; its
+    /// name. None: there is none.
+    pub fn remove_stranger(
+        &self,
+        container_id: &str,
+        interface: &str,
+    ) -> Result<Option<String>, EndpointError> {
+        let device = Device::of(container_id, interface);
+        let mut node = Requests::here()?;
+        match link::find(&mut node, &device.name) {
+            Ok(_) => {}
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        link::remove(&mut node, &device)?;
+        Ok(Some(device.name))
     }
 
     /// What of an endpoint is not as it was made; nothing when all is. The netlink socket is inside of the pod.

@@ -14,7 +14,7 @@ use crate::netlink::Requests;
 use crate::pod::{Way, bits, family, route_address, set_neighbour, set_route};
 
 /// Written into the routes to pods. They go with their devices; nobody prunes them by this number.
-const PROTOCOL: u8 = 110;
+pub(crate) const PROTOCOL: u8 = 110;
 
 /// Routes the pod's addresses to its device, and writes down who has them there.
 pub(crate) fn configure(node: &mut Requests, endpoint: &Endpoint) -> Result<(), EndpointError> {

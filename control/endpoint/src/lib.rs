@@ -16,8 +16,10 @@ mod link;
 mod netlink;
 mod pod;
 mod records;
+mod strangers;
 
 pub use endpoint::{Device, Endpoint, EndpointState, Mac, PodName, PortMapping, PortProtocol, Wanted};
 pub use endpoints::{Endpoints, Restored};
 pub use error::EndpointError;
 pub use pod::{GATEWAY_V4, GATEWAY_V6};
+pub use strangers::Stranger;

@@ -59,20 +59,36 @@ pub(crate) fn raise(requests: &mut Requests, index: u32) -> Result<(), EndpointE
     requests.change(&format!("ip link set index {index} up"), RouteNetlinkMessage::SetLink(message))
 }
 
+/// The device of this index.
+pub(crate) fn at(requests: &mut Requests, index: u32) -> Result<Device, EndpointError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    ask(requests, &format!("ip link show index {index}"), message)
+}
+
 /// The device of this name.
 pub(crate) fn find(requests: &mut Requests, name: &str) -> Result<Device, EndpointError> {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-    let answer = requests.get(&format!("ip link show {name}"), RouteNetlinkMessage::GetLink(message))?;
-    let RouteNetlinkMessage::NewLink(link) = answer else {
+    ask(requests, &format!("ip link show {name}"), message)
+}
+
+fn ask(requests: &mut Requests, what: &str, message: LinkMessage) -> Result<Device, EndpointError> {
+    let RouteNetlinkMessage::NewLink(link) = requests.get(what, RouteNetlinkMessage::GetLink(message))?
+    else {
         let reason = std::io::Error::from(std::io::ErrorKind::InvalidData);
-        return Err(EndpointError::Refused { what: format!("ip link show {name}"), reason });
+        return Err(EndpointError::Refused { what: what.to_owned(), reason });
     };
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
     let address = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
         _ => None,
     });
-    Ok(Device { name: name.to_owned(), index: link.header.index, mac: Mac(address.unwrap_or_default()) })
+    let mac = Mac(address.unwrap_or_default());
+    Ok(Device { name: name.unwrap_or_default(), index: link.header.index, mac })
 }
 
 /// Removes the node's end, and with it the pod's and all routes by either. No error when it is not there, or when

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -19,7 +20,8 @@ use crate::error::EndpointError;
 /// The kernel answers at once; this is for a socket that is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of the longest answer, and more: a link with all its statistics has some two thousand.
+/// Bytes of the longest answer, and more: a link with all its statistics has some two thousand. The kernel puts several
+/// of a list into so many.
 const ANSWER: usize = 32 * 1024;
 
 /// A netlink socket in some network namespace.
@@ -88,20 +90,21 @@ impl Requests {
         self.ask(message, 0).map_err(|error| refused(what, error))?.ok_or_else(missing)
     }
 
+    /// Looks all things of a kind up.
+    pub(crate) fn list(
+        &mut self,
+        what: &str,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, EndpointError> {
+        self.ask_for_all(message).map_err(|error| refused(what, error))
+    }
+
     fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
-        self.sequence += 1;
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        request.header.sequence_number = self.sequence;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        self.send(message, flags)?;
         let mut answer = vec![0; ANSWER];
         loop {
             let (length, _) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::empty())?;
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer[..length])
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            let answer = parsed(&answer[..length])?;
             // An answer to a question that was given up.
             if answer.header.sequence_number != self.sequence {
                 continue;
@@ -114,6 +117,49 @@ impl Requests {
             };
         }
     }
+
+    /// The answers to one question, of which each datagram has several.
+    fn ask_for_all(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_DUMP)?;
+        let mut all = Vec::new();
+        let mut bytes = vec![0; ANSWER];
+        loop {
+            let (length, _) = rustix::net::recv(&self.socket, &mut bytes[..], RecvFlags::empty())?;
+            let mut rest = &bytes[..length];
+            while !rest.is_empty() {
+                let answer = parsed(rest)?;
+                // Each begins at a multiple of four.
+                let length = (answer.header.length as usize).next_multiple_of(4).max(4);
+                rest = rest.get(length..).unwrap_or_default();
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Done(_) => return Ok(all),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(message) => all.push(message),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.sequence += 1;
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        rustix::net::send(&self.socket, &bytes, SendFlags::empty())?;
+        Ok(())
+    }
+}
+
+fn parsed(bytes: &[u8]) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
+    NetlinkMessage::deserialize(bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 
 fn refused(what: &str, reason: io::Error) -> EndpointError {

@@ -13,4 +13,4 @@ mod pool;
 pub use cluster_pool::{ClusterRanges, Given, NodeBlocks, RangesError, give};
 pub use dynamic::{Mark, Thresholds, marks};
 pub use node::{IpamError, NodeIpam};
-pub use pool::{Pool, Usage};
+pub use pool::{Pool, Usage, without_overlaps};

@@ -24,64 +24,69 @@ pub struct Usage {
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     ranges: Vec<Range>,
+    /// Who has an address, by its number. Of all ranges at once, as a range that leaves may overlap one that came.
+    owners: BTreeMap<u128, String>,
 }
 
 #[derive(Clone, Debug)]
 struct Range {
     net: IpNet,
     is_leaving: bool,
-    /// Who has an address, by its distance from the range's first.
-    owners: BTreeMap<u128, String>,
-    /// Where to look next. An address that became free is not given again before all others were: connections to
-    /// its last owner may still be about.
+    /// Where to look next, as a distance from the range's first address. One that became free is not given again before
+    /// all others were: connections to its last owner may still be about.
     next: u128,
 }
 
 impl Pool {
-    /// Gives from these ranges from now on, in this order. One that is no longer among them stays until its last
-    /// address is released.
+    /// Gives from these ranges from now on, in this order; one that is inside of another is left out. One that is no
+    /// longer among them stays until its last address is released.
     pub fn set_ranges(&mut self, ranges: &[IpNet]) {
         let mut known = std::mem::take(&mut self.ranges);
-        for net in ranges {
-            let place = known.iter().position(|range| range.net == *net);
+        for net in without_overlaps(ranges) {
+            let place = known.iter().position(|range| range.net == net);
             let mut range = match place {
                 Some(place) => known.remove(place),
-                None => Range { net: *net, is_leaving: false, owners: BTreeMap::new(), next: 0 },
+                None => Range { net, is_leaving: false, next: 0 },
             };
             range.is_leaving = false;
             self.ranges.push(range);
         }
-        let leaving = known.into_iter().filter(|range| !range.owners.is_empty());
-        self.ranges.extend(leaving.map(|range| Range { is_leaving: true, ..range }));
+        self.ranges.extend(known.into_iter().map(|range| Range { is_leaving: true, ..range }));
+        self.forget_empty();
     }
 
     /// The next free address. None: there is none.
     pub fn allocate(&mut self, owner: &str) -> Option<IpAddr> {
-        let range =
-            self.ranges.iter_mut().filter(|range| !range.is_leaving).find(|range| !range.is_full())?;
-        let place = range.free_place()?;
+        let Self { ranges, owners } = self;
+        let given = |range: &&mut Range| !range.is_leaving && !range.is_full(owners);
+        let range = ranges.iter_mut().find(given)?;
+        let place = range.free_place(owners)?;
         range.next = place + 1;
-        range.owners.insert(place, owner.to_owned());
-        Some(range.address(place))
+        let address = range.address(place);
+        owners.insert(number(address), owner.to_owned());
+        Some(address)
     }
 
-    /// Takes this very address. False: it is in none of the ranges, or another's.
+    /// Takes this very address. False: it is in none of the ranges, or another's. What is given after it follows it:
+    /// claims are of those who came before.
     pub fn claim(&mut self, address: IpAddr, owner: &str) -> bool {
-        let Some((range, place)) = self.place_of(address) else { return false };
-        if !range.usable().contains(&place) {
-            return false;
+        let number = number(address);
+        let Some(range) = self.ranges.iter_mut().find(|range| range.is_usable(number)) else { return false };
+        let has = self.owners.entry(number).or_insert_with(|| owner.to_owned()) == owner;
+        if has {
+            range.next = range.next.max(number - range.first() + 1);
         }
-        range.owners.entry(place).or_insert_with(|| owner.to_owned()) == owner
+        has
     }
 
     /// Gives an address back. False: it is not this owner's.
     pub fn release(&mut self, address: IpAddr, owner: &str) -> bool {
-        let Some((range, place)) = self.place_of(address) else { return false };
-        let was_there = range.owners.get(&place).is_some_and(|has| has == owner);
+        let number = number(address);
+        let was_there = self.owners.get(&number).is_some_and(|has| has == owner);
         if was_there {
-            range.owners.remove(&place);
+            self.owners.remove(&number);
         }
-        self.ranges.retain(|range| !range.is_leaving || !range.owners.is_empty());
+        self.forget_empty();
         was_there
     }
 
@@ -89,7 +94,7 @@ impl Pool {
     pub fn usage(&self) -> Vec<Usage> {
         let usage = self.ranges.iter().map(|range| Usage {
             range: range.net,
-            used: range.owners.len() as u128,
+            used: self.used(range),
             capacity: range.capacity(),
             is_leaving: range.is_leaving,
         });
@@ -98,14 +103,38 @@ impl Pool {
 
     /// Whether an address could be given now.
     pub fn has_free(&self) -> bool {
-        self.ranges.iter().any(|range| !range.is_leaving && !range.is_full())
+        self.ranges.iter().any(|range| !range.is_leaving && !range.is_full(&self.owners))
     }
 
-    fn place_of(&mut self, address: IpAddr) -> Option<(&mut Range, u128)> {
-        let range = self.ranges.iter_mut().find(|range| range.net.contains(&address))?;
-        let place = number(address) - number(range.net.network());
-        Some((range, place))
+    /// Owners in a range; what is in one that leaves and in one that stays is counted there.
+    fn used(&self, range: &Range) -> u128 {
+        let stays =
+            |number: u128| self.ranges.iter().any(|other| !other.is_leaving && other.is_usable(number));
+        let own = range.owners(&self.owners);
+        own.filter(|number| !range.is_leaving || !stays(*number)).count() as u128
     }
+
+    fn forget_empty(&mut self) {
+        let empty: Vec<IpNet> = self
+            .ranges
+            .iter()
+            .filter(|range| range.is_leaving && self.used(range) == 0)
+            .map(|range| range.net)
+            .collect();
+        self.ranges.retain(|range| !empty.contains(&range.net));
+    }
+}
+
+/// The ranges but for those that are inside of others: an address would be given by each of them.
+pub fn without_overlaps(ranges: &[IpNet]) -> Vec<IpNet> {
+    let mut apart: Vec<IpNet> = Vec::new();
+    for range in ranges {
+        let is_inside = ranges.iter().any(|other| other != range && other.contains(range));
+        if !is_inside && !apart.contains(range) {
+            apart.push(*range);
+        }
+    }
+    apart
 }
 
 impl Range {
@@ -121,22 +150,40 @@ impl Range {
         }
     }
 
+    /// Whether a pod can have the address of this number.
+    fn is_usable(&self, number: u128) -> bool {
+        number.checked_sub(self.first()).is_some_and(|place| self.usable().contains(&place))
+    }
+
+    /// The number of the first address.
+    fn first(&self) -> u128 {
+        number(self.net.network())
+    }
+
+    /// Numbers of those of its addresses that somebody has.
+    fn owners<'a>(&self, owners: &'a BTreeMap<u128, String>) -> impl Iterator<Item = u128> + 'a {
+        let (first, usable) = (self.first(), self.usable());
+        // The last number is counted in, as one behind it may not be a number any more.
+        let last = first.saturating_add(usable.end - 1);
+        owners.range(first + usable.start..=last).map(|(number, _)| *number)
+    }
+
     fn capacity(&self) -> u128 {
         let usable = self.usable();
         usable.end - usable.start
     }
 
-    fn is_full(&self) -> bool {
-        self.owners.len() as u128 >= self.capacity()
+    fn is_full(&self, owners: &BTreeMap<u128, String>) -> bool {
+        self.owners(owners).count() as u128 >= self.capacity()
     }
 
     /// The first free place from `next` on, around the end. Costs as much as there are neighbours in use.
-    fn free_place(&self) -> Option<u128> {
-        let usable = self.usable();
+    fn free_place(&self, owners: &BTreeMap<u128, String>) -> Option<u128> {
+        let (first, usable) = (self.first(), self.usable());
         let from = self.next.clamp(usable.start, usable.end);
         let free_in = |mut place: u128, end: u128| {
-            for used in self.owners.range(place..end).map(|(used, _)| *used) {
-                if used != place {
+            for used in owners.range(first.saturating_add(place)..).map(|(used, _)| used - first) {
+                if used != place || place == end {
                     break;
                 }
                 place += 1;
@@ -147,7 +194,7 @@ impl Range {
     }
 
     fn address(&self, place: u128) -> IpAddr {
-        let number = number(self.net.network()) + place;
+        let number = self.first() + place;
         match self.net {
             // Places of an IPv4 range are below 2^32.
             IpNet::V4(_) => IpAddr::V4(u32::try_from(number).unwrap_or_default().into()),
@@ -233,6 +280,38 @@ mod tests {
         assert!(pool.claim(ip("10.0.0.7"), "a"), "the same owner may say it again");
         assert!(!pool.claim(ip("10.0.0.7"), "b"));
         assert!(!pool.claim(ip("10.0.1.7"), "a") && !pool.claim(ip("10.0.0.255"), "a"));
+    }
+
+    #[test]
+    fn ranges_that_overlap_give_no_address_twice() {
+        let mut pool = pool(&["10.0.0.0/30", "10.0.0.0/29", "10.0.0.4/31", "10.0.0.0/29"]);
+        let given: Vec<String> = std::iter::from_fn(|| pool.allocate("a")).map(|ip| ip.to_string()).collect();
+        let expected: Vec<String> = (1..7).map(|host| format!("10.0.0.{host}")).collect();
+        assert_eq!(given, expected);
+        assert_eq!(pool.usage().len(), 1);
+    }
+
+    #[test]
+    fn a_range_that_comes_over_one_that_leaves_gives_nothing_of_its_pods() {
+        let mut pool = pool(&["10.0.0.0/29"]);
+        let old: Vec<IpAddr> = (0..5).filter_map(|_| pool.allocate("a")).collect();
+        pool.set_ranges(&nets(&["10.0.0.0/30"]));
+        assert_eq!(pool.allocate("b"), None, "10.0.0.1 and 10.0.0.2 have pods");
+        let used: Vec<(u128, bool)> =
+            pool.usage().iter().map(|usage| (usage.used, usage.is_leaving)).collect();
+        assert_eq!(used, [(2, false), (3, true)]);
+        assert!(pool.release(old[1], "a"));
+        assert_eq!(pool.allocate("b"), Some(old[1]));
+        assert!(old[2..].iter().all(|address| pool.release(*address, "a")));
+        assert_eq!(pool.usage().len(), 1);
+    }
+
+    #[test]
+    fn after_a_restart_what_was_free_last_is_not_given_first() {
+        let mut pool = pool(&["10.0.0.0/29"]);
+        assert!(pool.claim(ip("10.0.0.4"), "b") && pool.claim(ip("10.0.0.2"), "a"));
+        let next: Vec<IpAddr> = std::iter::from_fn(|| pool.allocate("c")).collect();
+        assert_eq!(next, ["10.0.0.5", "10.0.0.6", "10.0.0.1", "10.0.0.3"].map(ip));
     }
 
     proptest! {

@@ -120,10 +120,7 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
             if !in_main || route.header.destination_prefix_length != 0 {
                 continue;
             }
-            default_links.extend(route.attributes.iter().filter_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            }));
+            default_links.extend(devices_of(&route));
         }
     }
     let mut state = NodeState::default();
@@ -196,6 +193,16 @@ async fn read(handle: &Handle) -> Result<NodeState, NetlinkError> {
     }
     state.addresses.sort_by_key(|(index, address)| (!default_links.contains(index), *index, *address));
     Ok(state)
+}
+
+/// Devices by which packets on a route leave.
+fn devices_of(route: &RouteMessage) -> Vec<u32> {
+    let of = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+        _ => Vec::new(),
+    };
+    route.attributes.iter().flat_map(of).collect()
 }
 
 /// Devices by which a route leads to another router. IPv6 has no scopes of routes, so there it is the router that

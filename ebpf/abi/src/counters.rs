@@ -92,6 +92,8 @@ counters! {
     DroppedTunnel = 32 "dropped_tunnel",
     /// Packet handed to a pod of this node past the stack.
     Delivered = 33 "delivered",
+    /// A pod's packet dropped: its source is not the pod's address.
+    DroppedTcInvalidSource = 34 "dropped_tc_invalid_source",
 }
 
 const _: () = {

@@ -27,5 +27,5 @@ pub use lb::{
 pub use nat::{
     FragmentKey, FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, Scratch, device_flags, net_flags,
 };
-pub use net::{Addr, Be16, Be32, EndpointValue, Family};
+pub use net::{Addr, Be16, Be32, EndpointValue, Family, PodAddresses};
 pub use reasons::DropReason;

@@ -88,6 +88,11 @@ macro_rules! for_each_map {
             /// hand packets to a pod past the stack. Not in it: the stack delivers.
             ENDPOINTS = "mr_endpoints_v1": Hash, $crate::Addr => $crate::EndpointValue,
                 entries 65536, flags $crate::maps::NO_PREALLOC;
+            /// The addresses of the pod behind a device, by the device's index. Written by the agent before the programs
+            /// are attached to it, read by the program at the pod's device, which drops what has another source. Not in
+            /// it: the pods there are another network's, and may send as they like.
+            POD_SOURCES = "mr_sources_v1": Hash, u32 => $crate::PodAddresses,
+                entries 65536, flags $crate::maps::NO_PREALLOC;
             /// Room to work in. Written and read by one program at a time.
             SCRATCH = "mr_scratch_v1": PerCpuArray, u32 => $crate::Scratch,
                 entries 1, flags $crate::maps::NO_FLAGS;

@@ -260,7 +260,25 @@ pub struct EndpointValue {
     pub node_mac: [u8; 6],
 }
 
-const _: () = assert!(size_of::<EndpointValue>() == 16);
+/// The addresses of the pod behind a device: what it may send with. Unset (`::`): it has none of that family.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[repr(C)]
+pub struct PodAddresses {
+    /// IPv4.
+    pub v4: Addr,
+    /// IPv6.
+    pub v6: Addr,
+}
+
+impl PodAddresses {
+    /// What stands for no address.
+    pub const UNSET: Addr = Addr::v6([0; 4]);
+}
+
+const _: () = assert!(size_of::<EndpointValue>() == 16 && size_of::<PodAddresses>() == 32);
 
 #[cfg(feature = "serde")]
 mod text {

@@ -5,6 +5,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DropReason {
+    /// A pod's packet with a source that is not the pod's.
+    InvalidSource = 132,
     /// The packet could not be rewritten.
     WriteFailed = 141,
     /// The service has no backend, or the backend of a slot is missing.
@@ -28,6 +30,7 @@ pub enum DropReason {
 impl DropReason {
     /// All reasons.
     pub const ALL: &[Self] = &[
+        Self::InvalidSource,
         Self::WriteFailed,
         Self::NoBackend,
         Self::NoTunnel,
@@ -42,6 +45,7 @@ impl DropReason {
     /// From the number in an event.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
+            132 => Some(Self::InvalidSource),
             141 => Some(Self::WriteFailed),
             158 => Some(Self::NoBackend),
             160 => Some(Self::NoTunnel),
@@ -58,6 +62,7 @@ impl DropReason {
     /// The text in dumps and metrics.
     pub const fn text(self) -> &'static str {
         match self {
+            Self::InvalidSource => "invalid source ip",
             Self::WriteFailed => "error writing to packet",
             Self::NoTunnel => "no tunnel/encapsulation endpoint",
             Self::NoNatPort => "no mapping for NAT masquerade",

@@ -82,8 +82,8 @@ impl TcpFlags {
 pub const MAX_EXTENSION_HEADERS: u32 = 6;
 
 const ETHERNET_HEADER: u32 = 14;
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+pub(crate) const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub(crate) const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const PROTOCOL_TCP: u8 = 6;
 
 /// Parses a packet.

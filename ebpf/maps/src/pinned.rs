@@ -10,8 +10,8 @@ use mesh_ebpf_abi::lb::listener_index;
 use mesh_ebpf_abi::maps::MAX_PROXY_THREADS;
 use mesh_ebpf_abi::{
     Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, EndpointValue, Family, FragmentKey,
-    FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, ProxyConfig, ReverseKey, ReverseValue,
-    ServiceKey, ServiceValue, SlotKey,
+    FragmentValue, MasqueradeValue, NatKey, NatValue, NetKey, PodAddresses, ProxyConfig, ReverseKey,
+    ReverseValue, ServiceKey, ServiceValue, SlotKey,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -40,6 +40,7 @@ pub struct PinnedMaps {
     masquerade: HashTable<u32, MasqueradeValue>,
     nets: HashTable<NetKey, u32>,
     endpoints: HashTable<Addr, EndpointValue>,
+    pod_sources: HashTable<u32, PodAddresses>,
     tunnels: HashTable<NetKey, Addr>,
     nat: HashTable<NatKey, NatValue>,
     notes: HashTable<NatKey, u32>,
@@ -71,6 +72,7 @@ impl PinnedMaps {
             masquerade: HashTable::open(pin_root, names::MASQUERADE)?,
             nets: HashTable::open(pin_root, names::NETS)?,
             endpoints: HashTable::open(pin_root, names::ENDPOINTS)?,
+            pod_sources: HashTable::open(pin_root, names::POD_SOURCES)?,
             tunnels: HashTable::open(pin_root, names::TUNNELS)?,
             nat: HashTable::open(pin_root, names::NAT)?,
             notes: HashTable::open(pin_root, names::NOTES)?,
@@ -157,6 +159,11 @@ impl PinnedMaps {
     /// This node's pods by their addresses.
     pub fn endpoints(&mut self) -> &mut dyn MapTable<Addr, EndpointValue> {
         &mut self.endpoints
+    }
+
+    /// By device, the addresses of the pod behind it, which it may send with.
+    pub fn pod_sources(&mut self) -> &mut dyn MapTable<u32, PodAddresses> {
+        &mut self.pod_sources
     }
 
     /// Ranges of other nodes' pods, with the address of their node.

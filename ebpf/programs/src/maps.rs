@@ -11,7 +11,7 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use mesh_ebpf_abi::{
     Addr, BackendValue, Counter, DirectFlowKey, DirectFlowValue, EndpointValue, FragmentKey, FragmentValue,
-    MasqueradeValue, NatKey, NatValue, Scratch, ServiceKey, ServiceValue, SlotKey,
+    MasqueradeValue, NatKey, NatValue, PodAddresses, Scratch, ServiceKey, ServiceValue, SlotKey,
 };
 use mesh_ebpf_logic::{BorrowedPorts, DatapathMaps, DirectFlows, NatMaps, NatPorts, NatWork};
 
@@ -240,6 +240,13 @@ pub(crate) fn masquerade_of(device: u32) -> Option<&'static MasqueradeValue> {
 pub(crate) fn endpoint(address: &Addr) -> Option<&'static EndpointValue> {
     // SAFETY: entries are replaced as a whole; a torn read could mix two pods of one address for one packet.
     unsafe { ENDPOINTS.get(address) }
+}
+
+/// The addresses of the pod behind a device, if it is one of ours.
+#[inline(always)]
+pub(crate) fn pod_behind(device: u32) -> Option<&'static PodAddresses> {
+    // SAFETY: an index is given to one device, whose pod keeps its addresses.
+    unsafe { POD_SOURCES.get(device) }
 }
 
 /// The node that a tunnel to an address ends at.

@@ -146,7 +146,7 @@ fn drop(ctx: &TcContext, work: &NatWork, reason: DropReason) -> i32 {
         _ => Counter::DroppedMasquerade,
     };
     count(counter);
-    emit(&work.packet.tuple, ifindex(ctx), counter, Some(reason));
+    emit(&work.packet.tuple, work.packet.protocol, ifindex(ctx), counter, Some(reason));
     TC_ACT_SHOT
 }
 

@@ -6,6 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_sk_assign, bpf_sk_release};
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 use mesh_ebpf_abi::{Addr, Be16, Counter, DropReason, Family, Protocol};
+use mesh_ebpf_logic::transport::protocol;
 use mesh_ebpf_logic::{FourTuple, Redirect, new_connection};
 
 use crate::events::emit;
@@ -62,7 +63,7 @@ pub fn mr_sk_lookup(ctx: SkLookupContext) -> u32 {
                     return refuse(&ctx, &tuple);
                 }
                 count(Counter::RedirectedSkLookup);
-                emit(&tuple, ifindex(&ctx), Counter::RedirectedSkLookup, None);
+                emit(&tuple, protocol::TCP, ifindex(&ctx), Counter::RedirectedSkLookup, None);
                 SK_PASS
             }
             None => refuse(&ctx, &tuple),
@@ -81,7 +82,7 @@ pub fn mr_empty_sk(_ctx: SkLookupContext) -> u32 {
 fn refuse(ctx: &SkLookupContext, tuple: &FourTuple) -> u32 {
     let counter = Counter::DroppedSkLookupNoListener;
     count(counter);
-    emit(tuple, ifindex(ctx), counter, Some(DropReason::NoListener));
+    emit(tuple, protocol::TCP, ifindex(ctx), counter, Some(DropReason::NoListener));
     SK_DROP
 }
 

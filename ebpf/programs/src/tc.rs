@@ -12,15 +12,16 @@ use aya_ebpf::helpers::generated::{bpf_sk_assign, bpf_sk_release, bpf_skb_load_b
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use mesh_ebpf_abi::{Counter, DropReason, Family};
+use mesh_ebpf_logic::transport::protocol;
 use mesh_ebpf_logic::{
-    DatapathMaps, Departure, FourTuple, LinkLayer, NotTcp, PacketBytes, Redirect, TcpPacket, direct_flow,
-    holds_ends, new_connection, parse_tcp, takes_packets,
+    DatapathMaps, Departure, FourTuple, LinkLayer, NotTcp, Origin, PacketBytes, Redirect, TcpPacket, direct_flow,
+    holds_ends, new_connection, origin, parse_destination, parse_tcp, takes_packets,
 };
 
 use crate::constants::{pod_lb, proxy_mark, proxy_mark_mask};
 use crate::deliver::deliver;
 use crate::events::emit;
-use crate::maps::{KernelMaps, LISTENERS, borrowed_ports, count};
+use crate::maps::{KernelMaps, LISTENERS, borrowed_ports, count, pod_behind};
 use crate::nat;
 use crate::sockets::look_up_tcp;
 
@@ -33,6 +34,12 @@ pub fn mr_tc_ingress(ctx: TcContext) -> i32 {
 /// Ingress of the host's side of a pod's veth: what the pod sends.
 #[classifier]
 pub fn mr_tc_pod(ctx: TcContext) -> i32 {
+    match sender_of(ctx.skb.skb) {
+        FOREIGN => return TC_ACT_SHOT,
+        // Past the stack there would be nobody to hold it back.
+        LINK => return redirect_from_pod(ctx.skb.skb),
+        _ => {}
+    }
     if pod_lb() == 0 {
         let verdict = redirect_from_pod(ctx.skb.skb);
         return deliver(ctx.skb.skb, verdict);
@@ -40,6 +47,33 @@ pub fn mr_tc_pod(ctx: TcContext) -> i32 {
     match nat::from_pod(ctx.skb.skb) {
         TC_ACT_UNSPEC => redirect_from_pod(ctx.skb.skb),
         verdict => verdict,
+    }
+}
+
+/// It is the pod's.
+const OWN: i32 = 0;
+/// It is of the link between pod and node.
+const LINK: i32 = 1;
+/// It is somebody else's; that was counted.
+const FOREIGN: i32 = 2;
+
+/// Whose name a pod's packet is in. A function of its own in the kernel too.
+#[inline(never)]
+fn sender_of(skb: *mut __sk_buff) -> i32 {
+    let ctx = &TcContext::new(skb);
+    let Some(pod) = pod_behind(ifindex(ctx)) else { return OWN };
+    let packet = Skb(ctx);
+    match origin(&packet, pod) {
+        Origin::Own => OWN,
+        Origin::Link => LINK,
+        Origin::Foreign(source) => {
+            let destination = parse_destination(&packet).unwrap_or_default();
+            let tuple = FourTuple { source, destination, ..FourTuple::UNKNOWN };
+            let counter = Counter::DroppedTcInvalidSource;
+            count(counter);
+            emit(&tuple, 0, ifindex(ctx), counter, Some(DropReason::InvalidSource));
+            FOREIGN
+        }
     }
 }
 
@@ -144,7 +178,7 @@ fn pass(counter: Counter) -> i32 {
 #[inline(always)]
 fn drop(ctx: &TcContext, tuple: &FourTuple, counter: Counter, reason: DropReason) -> i32 {
     count(counter);
-    emit(tuple, ifindex(ctx), counter, Some(reason));
+    emit(tuple, protocol::TCP, ifindex(ctx), counter, Some(reason));
     TC_ACT_SHOT
 }
 
@@ -167,7 +201,7 @@ fn assign(ctx: &TcContext, socket: NonNull<bpf_sock>, tuple: &FourTuple, counter
         (*skb).mark = ((*skb).mark & !proxy_mark_mask()) | proxy_mark();
     }
     count(counter);
-    emit(tuple, ifindex(ctx), counter, None);
+    emit(tuple, protocol::TCP, ifindex(ctx), counter, None);
     TC_ACT_OK
 }
 

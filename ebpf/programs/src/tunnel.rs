@@ -78,6 +78,6 @@ fn tunnel(skb: *mut __sk_buff) -> i32 {
 fn drop(ctx: &TcContext, destination: Addr) -> i32 {
     count(Counter::DroppedTunnel);
     let tuple = FourTuple { destination, ..FourTuple::UNKNOWN };
-    emit(&tuple, ifindex(ctx), Counter::DroppedTunnel, Some(DropReason::NoTunnel));
+    emit(&tuple, 0, ifindex(ctx), Counter::DroppedTunnel, Some(DropReason::NoTunnel));
     TC_ACT_SHOT
 }

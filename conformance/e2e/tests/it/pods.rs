@@ -1,7 +1,7 @@
 //! Pods that a container runtime brings: the CNI plugin, as containerd calls it, and the agent behind it.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -182,6 +182,69 @@ fn kernel_pods_outlive_the_agent_and_their_addresses_are_not_given_again() {
 
 #[test]
 #[ignore = "needs root and the kernel programs"]
+fn kernel_a_pod_whose_record_is_lost_keeps_its_address_until_it_goes() {
+    let test = "kernel_a_pod_whose_record_is_lost_keeps_its_address_until_it_goes";
+    let Some(mut world) = with_ranges(test) else { return };
+    let stack = &mut world.stack;
+    let web = Pod::new(stack, "web");
+    let at = web.add(stack).expect("a network");
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8080));
+    let _echo = Echo::start("web", web.namespace.listen(everywhere).expect("a port")).expect("an echo");
+    let id = endpoints(stack)[0]["id"].clone();
+    stack.kill_agent().expect("it runs");
+    std::fs::write(stack.run_dir().join(format!("endpoints/{id}.json")), "{").expect("half a record");
+    stack.start_agent().expect("the agent starts");
+    assert_eq!(endpoints(stack).len(), 0);
+    // All others of the range, and not this one.
+    let others: Vec<Pod> = (0..5).map(|number| Pod::new(stack, &format!("p{number}"))).collect();
+    for pod in &others {
+        let given = pod.add(stack).expect("there is room for five more");
+        assert!(given.iter().all(|address| !at.contains(address)), "{given:?} and {at:?}");
+    }
+    let last = Pod::new(stack, "last");
+    last.add(stack).expect_err("the sixth address is in use");
+    for address in &at {
+        let seen = ask(&others[0].namespace, SocketAddr::new(*address, 8080), "web");
+        seen.expect("the pod answers as before");
+    }
+    let health = stack.ask("/v1/status").expect("an agent").to_string();
+    assert!(health.contains("no record tells of the pod behind mrp"), "{health}");
+    plugin(stack, "DEL", Some(&web), json!({})).expect("it goes as any other");
+    assert_eq!(last.add(stack).expect("there is room")[0], at[0]);
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_pod_cannot_speak_in_anothers_name() {
+    let test = "kernel_a_pod_cannot_speak_in_anothers_name";
+    let Some(world) = with_ranges(test) else { return };
+    let stack = &world.stack;
+    let (web, asker, liar) = (Pod::new(stack, "web"), Pod::new(stack, "asker"), Pod::new(stack, "liar"));
+    let (at, _, own) = (web.add(stack), asker.add(stack).expect("a network"), liar.add(stack));
+    let (at, own) = (at.expect("a network"), own.expect("a network"));
+    for (index, of_web) in at.iter().enumerate() {
+        let server = stack.topology.node.enter(|| UdpSocket::bind(("::", 0))).expect("it is entered");
+        let server = server.expect("a port");
+        server.set_read_timeout(Some(Duration::from_secs(1))).expect("it can be set");
+        let port = server.local_addr().expect("it is bound").port();
+        let node: IpAddr = if of_web.is_ipv4() { NODE_V4.into() } else { NODE_V6.into() };
+        let bits = if of_web.is_ipv4() { "32" } else { "128" };
+        let address = format!("{of_web}/{bits}");
+        liar.namespace.ip(&["address", "add", &address, "dev", "lo"]).expect("root may");
+        let says = |from: IpAddr| {
+            let sent = liar.namespace.enter(|| UdpSocket::bind((from, 0))?.send_to(b"hear me", (node, port)));
+            sent.expect("it is entered").expect("it is sent");
+            server.recv_from(&mut [0; 8])
+        };
+        says(own[index]).expect("its own name is good");
+        says(*of_web).expect_err("another's is not");
+    }
+    let counters = stack.counters().expect("an agent");
+    assert!(counters["dropped_tc_invalid_source"] >= 2, "{counters:?}");
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
 fn kernel_a_node_without_free_addresses_says_so_until_a_pod_goes() {
     let test = "kernel_a_node_without_free_addresses_says_so_until_a_pod_goes";
     let Some(world) = with_ranges(test) else { return };
@@ -235,6 +298,21 @@ fn kernel_what_changed_or_is_left_over_is_found() {
     assert_eq!(endpoints(stack).len(), 1);
     let gone = plugin(stack, "CHECK", Some(&stale), json!({})).expect_err("it was collected");
     assert_eq!(gone["code"], 102, "{gone}");
+    // One whose record cannot be removed holds back no other.
+    let (stuck, other) = (Pod::new(stack, "stuck"), Pod::new(stack, "other"));
+    for pod in [&stuck, &other] {
+        pod.add(stack).expect("a network");
+    }
+    let listed = endpoints(stack);
+    let id = &listed.iter().find(|listed| listed["containerId"] == "stuck").expect("it is listed")["id"];
+    let record = stack.run_dir().join(format!("endpoints/{id}.json"));
+    std::fs::remove_file(&record).and_then(|()| std::fs::create_dir(&record)).expect("root may");
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "kept", "ifname": "eth0"}]});
+    plugin(stack, "GC", None, valid.clone()).expect_err("one is still there");
+    assert_eq!(endpoints(stack).len(), 2);
+    std::fs::remove_dir(&record).expect("root may");
+    plugin(stack, "GC", None, valid).expect("it collects the rest");
+    assert_eq!(endpoints(stack).len(), 1);
 
     kept.namespace.ip(&["address", "flush", "dev", "eth0", "scope", "global"]).expect("root may");
     let changed = plugin(stack, "CHECK", Some(&kept), json!({})).expect_err("its addresses are gone");

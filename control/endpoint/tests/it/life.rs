@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use mesh_control_endpoint::{Endpoint, EndpointError, EndpointState, Endpoints, Wanted};
+use mesh_control_endpoint::{Endpoint, EndpointError, EndpointState, Endpoints, Stranger, Wanted};
 use nix::sched::{CloneFlags, unshare};
 
 /// A pod: a network namespace with a thread in it that does what it is told.
@@ -178,6 +178,30 @@ fn kernel_what_lives_is_known_after_a_restart_and_the_rest_is_taken_away() {
         assert_eq!(restored.unreadable.len(), 1);
         assert_eq!(devices().matches("mrp").count(), 1);
         assert_eq!(endpoints.list(), vec![kept]);
+    });
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_pod_whose_record_cannot_be_read_is_found_by_its_routes() {
+    on_a_node(|folder| {
+        let (endpoints, _) = Endpoints::restore(folder.to_owned()).expect("an empty folder");
+        let (known, lost) = (Pod::new(), Pod::new());
+        let kept = endpoints.finish(&known.created(&endpoints, "known", &["10.9.0.1"])).expect("it is noted");
+        let lost_one = lost.created(&endpoints, "lost", &["10.9.0.2", "fd00:9::2"]);
+        endpoints.finish(&lost_one).expect("it is noted");
+        std::fs::write(folder.join(format!("{}.json", lost_one.id)), "{").expect("half a record");
+        let (endpoints, restored) = Endpoints::restore(folder.to_owned()).expect("the records are there");
+        assert_eq!((restored.kept, restored.unreadable.len()), (vec![kept], 1));
+        let found = Stranger { device: lost_one.device.clone(), addresses: lost_one.addresses.clone() };
+        assert_eq!(restored.strangers, [found]);
+        assert_eq!(talk(&known, &lost, lost_one.addresses[0]), "10.9.0.1".parse::<IpAddr>().expect("one"));
+        let removed = endpoints.remove_stranger("lost", "eth0").expect("it can be taken away");
+        assert_eq!(removed, Some(lost_one.device.name));
+        assert_eq!(endpoints.remove_stranger("lost", "eth0").expect("it is no error"), None);
+        assert_eq!(devices().matches("mrp").count(), 1);
+        let (_, restored) = Endpoints::restore(folder.to_owned()).expect("the records are there");
+        assert_eq!(restored.strangers, []);
     });
 }
 

@@ -104,6 +104,30 @@ fn kernel_links_and_addresses_are_followed() {
     });
 }
 
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_default_route_by_two_routers_leaves_by_both_devices() {
+    in_namespace(|| {
+        for (name, network) in [("mrt-a", "10.0.0"), ("mrt-b", "10.0.1")] {
+            ip(&format!("link add {name} type veth peer name {name}x"));
+            ip(&format!("link set {name}x up"));
+            ip(&format!("link set {name} up"));
+            ip(&format!("addr add {network}.9/24 dev {name}"));
+            ip(&format!("addr add {network}.1/24 dev {name}"));
+        }
+        ip("route add default nexthop via 10.0.0.2 nexthop via 10.0.1.2");
+        ip("addr add 2001:db8::1/64 dev mrt-b nodad preferred_lft 0");
+        runtime().block_on(async {
+            let state = observe().await.expect("netlink answers").borrow().clone();
+            let leaves = |name| state.links.values().any(|link| link.name == name && link.default_route);
+            assert!(leaves("mrt-a") && leaves("mrt-b"), "{:?}", state.links);
+            // Secondary ones are smaller here, and the deprecated one is the only one of IPv6.
+            let avoided: Vec<String> = state.avoided.iter().map(ToString::to_string).collect();
+            assert_eq!(avoided, ["10.0.0.1", "10.0.1.1", "2001:db8::1"]);
+        });
+    });
+}
+
 fn to_node(destination: &str, gateway: &str) -> Arc<DesiredRoute> {
     let gateway = gateway.parse().expect("an address");
     let hop = Hop::Node { name: "other".to_owned(), gateway, device: None };

@@ -1,11 +1,12 @@
 //! What the programs report.
 
 use mesh_ebpf_abi::events::{Event, decode};
-use mesh_ebpf_abi::{Be16, Counter, DropReason};
+use mesh_ebpf_abi::{Be16, Counter, DropReason, Protocol};
 use mesh_ebpf_loader::{DatapathConfig, KernelFeatures, plan};
 use mesh_ebpf_maps::PinnedMaps;
 
 use crate::harness::{CLIENT6, Node, VIP6, on_node};
+use crate::masquerade::{datagram, masquerade_loopback};
 use crate::packet::Packet;
 use crate::packets::run;
 
@@ -31,6 +32,21 @@ fn kernel_a_drop_is_reported_with_both_ends_and_its_reason() {
         assert_eq!((event.source_port, event.destination_port), (Be16::new(40000), Be16::new(80)));
         assert_eq!(u32::from(event.counter), Counter::DroppedTcNoListener as u32);
         assert!(event.timestamp > 0);
+    });
+}
+
+#[test]
+#[ignore = "needs root and the kernel programs"]
+fn kernel_a_drop_is_reported_with_the_packets_own_protocol() {
+    on_node("kernel_a_drop_is_reported_with_the_packets_own_protocol", |node| {
+        let config = DatapathConfig { event_sampling: 1, ..node.config() };
+        node.load_plan(&plan(&config, &KernelFeatures::probe()).unwrap());
+        masquerade_loopback(node);
+        let mut ring = PinnedMaps::open_events(&node.pin_root()).unwrap();
+        run(node, "mr_tc_egress", &datagram([10, 0, 0, 7], [192, 0, 2, 9], (1, 2), 3));
+        let event = decode(&ring.next().unwrap()).unwrap();
+        let Event::Drop(DropReason::NatUnsupported, event) = event else { panic!("{event:?}") };
+        assert_eq!(event.protocol, Protocol::Udp as u8);
     });
 }
 

@@ -12,6 +12,7 @@ mod harness;
 mod ledger;
 mod lifecycle;
 mod masquerade;
+mod origin;
 mod packet;
 mod packets;
 mod port_clash;

@@ -234,7 +234,7 @@ fn kernel_many_connections_of_a_pod_share_no_port() {
 }
 
 /// A datagram with an Ethernet header, and this many bytes behind the IP header.
-fn datagram(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), length: usize) -> Vec<u8> {
+pub(crate) fn datagram(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), length: usize) -> Vec<u8> {
     let mut frame = vec![2; 12];
     frame.extend([0x08, 0x00, 0x45, 0, 0, (20 + length) as u8, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend(source);
@@ -247,8 +247,12 @@ fn datagram(source: [u8; 4], destination: [u8; 4], ports: (u16, u16), length: us
 
 /// A node whose loopback device, by which packets of test runs come and go, masquerades its pods.
 fn with_loopback(node: &mut Node) {
-    const LOOPBACK: u32 = 1;
     node.load();
+    masquerade_loopback(node);
+}
+
+pub(crate) fn masquerade_loopback(node: &mut Node) {
+    const LOOPBACK: u32 = 1;
     let maps = node.datapath().maps();
     let address = IpAddr::from([10, 0, 0, 0]).into();
     maps.nets().insert(&NetKey { bits: 96 + 24, address }, &net_flags::POD).unwrap();
