@@ -89,7 +89,7 @@ pub(crate) struct Smoke {
 }
 
 /// The tests, making and removing the cluster included.
-const SUITE: Suite = Suite { name: "cluster e2e", budget_minutes: 10 };
+const SUITE: Suite = Suite { name: "cluster e2e", budget_minutes: 15 };
 const SMOKE: Suite = Suite { name: "cluster smoke", budget_minutes: 10 };
 /// What the smoke takes at most once there are the programs from outside: images, and the test.
 const SMOKE_TAKES: Duration = Duration::from_secs(5 * 60);

@@ -19,7 +19,7 @@ absent, or has one of these values, passes; every other value fails the installa
 - {key: hubble.enabled, pass: [false], fix: "set it to false: flows are not recorded yet"}
 - {key: identityAllocationMode, pass: [crd], fix: "leave it out"}
 - {key: ingressController.secretsNamespace.sync, pass: [false], fix: "set it to false and keep the Secrets in that namespace, or name theirs in secretsNamespaces"}
-- {key: ipam.mode, pass: [kubernetes], fix: "set it to kubernetes: addresses of each Node's spec.podCIDRs"}
+- {key: ipam.mode, pass: [kubernetes, cluster-pool, cluster-pool-v2beta], fix: "set it to kubernetes, cluster-pool or cluster-pool-v2beta"}
 - {key: kubeProxyReplacement, pass: [true], fix: "set it to true: Services are always Millrace's"}
 - {key: l2announcements.enabled, pass: [false], fix: "set it to false and announce the addresses by other means"}
 - {key: l7Proxy, pass: [true], fix: "set it to true: the proxy is always there"}
@@ -44,6 +44,16 @@ absent, or has one of these values, passes; every other value fails the installa
 {{- end -}}
 {{- if and .Values.ipv6.enabled .Values.enableIPv6Masquerade (not .Values.ipv6NativeRoutingCIDR) -}}
 {{- $errors = append $errors "ipv6NativeRoutingCIDR is empty: set it to the range of all pods, or pods of other nodes would see the node's address" -}}
+{{- end -}}
+{{- if ne .Values.ipam.mode "kubernetes" -}}
+{{- with .Values.ipam.operator -}}
+{{- if and $.Values.ipv4.enabled (not .clusterPoolIPv4PodCIDRList) -}}
+{{- $errors = append $errors "ipam.operator.clusterPoolIPv4PodCIDRList is empty: name ranges of which nodes get blocks, or set ipam.mode to kubernetes" -}}
+{{- end -}}
+{{- if and $.Values.ipv6.enabled (not .clusterPoolIPv6PodCIDRList) -}}
+{{- $errors = append $errors "ipam.operator.clusterPoolIPv6PodCIDRList is empty: name ranges of which nodes get blocks, or set ipam.mode to kubernetes" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- if not (hasPrefix "/sys/fs/cgroup" .Values.cgroup.hostRoot) -}}
 {{- $errors = append $errors (printf "cgroup.hostRoot is %s, which is not below /sys/fs/cgroup: mount the cgroup v2 hierarchy there" .Values.cgroup.hostRoot) -}}

@@ -169,6 +169,56 @@ fn nothing_is_left(node: &Node) {
     assert!(pods.is_empty(), "network namespaces of pods: {pods:?}");
 }
 
+/// Pods of a node that need more than one block of sixteen addresses.
+const MANY: u8 = 20;
+
+#[test]
+#[ignore = "needs a cluster"]
+fn cluster_the_chart_gives_nodes_blocks_of_a_pool_as_they_need_them_and_tunnels_between_them() {
+    let own = Own::new(Spec { cni: Cni::None, ..spec("chpool", 2, IpFamily::Ipv4) });
+    let cluster = own.up();
+    let chart = Chart::from_environment().expect("a chart");
+    chart.load_images(&cluster).expect("images");
+    let set = [
+        "ipam.mode=cluster-pool-v2beta",
+        "ipam.operator.clusterPoolIPv4PodCIDRList={10.42.0.0/16}",
+        "ipam.operator.clusterPoolIPv4MaskSize=28",
+        "ipv4NativeRoutingCIDR=10.42.0.0/16",
+        "routingMode=tunnel",
+        "autoDirectNodeRoutes=false",
+    ];
+    chart.install(&cluster, &set.map(str::to_owned), INSTALLED_WITHIN).expect("installed");
+
+    let pods = Pods::new(&cluster, "it");
+    pods.server("server", "node1");
+    pods.server("asks", "node2");
+    for number in 0..MANY {
+        pods.idle(&format!("idle-{number}"), "node1", "idle");
+    }
+    let ready = pods.ready();
+    assert!(ready.iter().all(|(_, addresses)| addresses[0].starts_with("10.42.")), "{ready:?}");
+    let (_, server) = ready.iter().find(|(name, _)| name == "server").expect("it is ready");
+    wait::until("the other node's pod is reached", SOON, || {
+        pods.exec("asks", &["/agnhost", "connect", &format!("{}:8080", server[0]), "--timeout=2s"])
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", chart::state(&cluster)));
+    let blocks = |node: &str| {
+        let path = "jsonpath={.spec.ipam.podCIDRs[*]}";
+        let read = cluster.kubectl(&["get", "ciliumnodes", node, "--output", path]).expect("it is read");
+        read.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(blocks("node1").len() >= 2, "{MANY} pods have {:?}", blocks("node1"));
+    assert!(blocks("node2").iter().all(|block| !blocks("node1").contains(block)));
+    let node = cluster.node("node2").expect("a node");
+    let tunnels = node.exec("ip", &["-oneline", "link", "show", "type", "vxlan"]).expect("devices");
+    let tunnel = tunnels.split(": ").nth(1).expect("a tunnel");
+    let ways = node.exec("ip", &["route", "show", "proto", "109"]).expect("routes");
+    for block in blocks("node1") {
+        let way = ways.lines().find(|way| way.starts_with(&format!("{block} ")));
+        assert!(way.is_some_and(|way| way.contains(&format!("dev {tunnel} "))), "{block}: {ways}");
+    }
+}
+
 #[test]
 #[ignore = "needs a cluster"]
 fn cluster_a_release_without_its_required_values_is_refused_before_anything_is_made() {
