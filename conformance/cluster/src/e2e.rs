@@ -19,6 +19,8 @@ use crate::rootfs;
 const REGISTRIES: &str = "promoterE2eRegistry: millrace.test/e2e\n";
 /// What of the tests' images is made here, by the end of the name before the tag.
 const IMAGES: [&str; 2] = ["/agnhost", "/jessie-dnsutils"];
+/// And what does nothing, which has a registry of its own.
+const PAUSE: &str = "registry.k8s.io/pause";
 /// What tests start in their pods.
 const PACKAGES: &[&str] = &[
     "busybox-static",
@@ -131,10 +133,13 @@ impl<'a> E2e<'a> {
         files.push(Entry::program("agnhost", self.cluster.programs().find("agnhost")?));
         let list = self.command().arg("--list-images").output().context("cannot start e2e.test")?;
         let list = String::from_utf8_lossy(&list.stdout).into_owned();
-        let is_made = |name: &str| {
-            name.rsplit_once(':').is_some_and(|(name, _)| IMAGES.iter().any(|end| name.ends_with(end)))
+        let is_made = |reference: &str| {
+            reference.rsplit_once(':').is_some_and(|(name, _)| {
+                let is_ours = name.starts_with("millrace.test/");
+                name == PAUSE || is_ours && IMAGES.iter().any(|end| name.ends_with(end))
+            })
         };
-        for reference in list.lines().filter(|name| name.starts_with("millrace.test/") && is_made(name)) {
+        for reference in list.lines().filter(|reference| is_made(reference)) {
             let image = Image {
                 reference: reference.to_owned(),
                 files: files.clone(),
