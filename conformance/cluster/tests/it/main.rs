@@ -12,5 +12,7 @@ mod mesh;
 mod millrace;
 mod own;
 mod private;
+mod proxies;
 mod ranges;
+mod served;
 mod shared;

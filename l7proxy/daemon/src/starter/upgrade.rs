@@ -50,25 +50,24 @@ impl Display for Successor {
     }
 }
 
+/// What is awaited.
 #[derive(Debug)]
 enum Step {
-    AwaitCheckpoint { of: u64, until: Instant },
-    AwaitReady { of: u64, until: Instant },
-    AwaitTaken { until: Instant },
+    Checkpoint { of: u64, until: Instant },
+    Ready { of: u64, until: Instant },
+    Taken { until: Instant },
 }
 
 impl Upgrade {
     pub(super) fn due(&self) -> Instant {
         match self.step {
-            Step::AwaitCheckpoint { until, .. }
-            | Step::AwaitReady { until, .. }
-            | Step::AwaitTaken { until } => until,
+            Step::Checkpoint { until, .. } | Step::Ready { until, .. } | Step::Taken { until } => until,
         }
     }
 
     /// Whether another starter has all that it needs, by now.
     pub(super) fn is_handing_over(&self) -> bool {
-        matches!(self.step, Step::AwaitTaken { .. })
+        matches!(self.step, Step::Taken { .. })
     }
 
     /// The same, to this one.
@@ -78,7 +77,7 @@ impl Upgrade {
 
     /// Whether the worker of this generation is the new one.
     pub(super) fn is_about(&self, generation: u64) -> bool {
-        matches!(self.step, Step::AwaitReady { of, .. } if of == generation)
+        matches!(self.step, Step::Ready { of, .. } if of == generation)
     }
 }
 
@@ -110,16 +109,16 @@ impl Starter {
             Some(worker) => {
                 let generation = worker.generation;
                 worker.tell(Event::Checkpoint);
-                Step::AwaitCheckpoint { of: generation, until: now + CHECKPOINT_WITHIN }
+                Step::Checkpoint { of: generation, until: now + CHECKPOINT_WITHIN }
             }
-            None => Step::AwaitCheckpoint { of: 0, until: now },
+            None => Step::Checkpoint { of: 0, until: now },
         };
         self.upgrade = Some(Upgrade { requester, request, successor, step });
         Answer::Later
     }
 
     pub(super) fn checkpoint_is_done(&mut self, generation: u64) {
-        if let Some(Upgrade { step: Step::AwaitCheckpoint { of, .. }, .. }) = &self.upgrade
+        if let Some(Upgrade { step: Step::Checkpoint { of, .. }, .. }) = &self.upgrade
             && *of == generation
         {
             self.start_successor();
@@ -132,8 +131,8 @@ impl Starter {
             return;
         }
         match upgrade.step {
-            Step::AwaitCheckpoint { .. } => self.start_successor(),
-            Step::AwaitReady { of, .. } => {
+            Step::Checkpoint { .. } => self.start_successor(),
+            Step::Ready { of, .. } => {
                 if let Some(worker) = self.workers.get(of) {
                     // Marked first, so that its death is that of a worker nobody needs.
                     worker.state = WorkerState::Draining;
@@ -141,14 +140,14 @@ impl Starter {
                 }
                 self.fail_upgrade("the new worker did not serve in time");
             }
-            Step::AwaitTaken { .. } => self.fail_upgrade("the other starter did not serve in time"),
+            Step::Taken { .. } => self.fail_upgrade("the other starter did not serve in time"),
         }
     }
 
     fn start_successor(&mut self) {
         let Some(upgrade) = &mut self.upgrade else { return };
         let Successor::Worker { binary, ready_within } = &upgrade.successor else {
-            upgrade.step = Step::AwaitTaken { until: Instant::now() + TAKEN_WITHIN };
+            upgrade.step = Step::Taken { until: Instant::now() + TAKEN_WITHIN };
             let (requester, request) = (upgrade.requester, upgrade.request);
             return self.leave_estate(requester, request);
         };
@@ -156,7 +155,7 @@ impl Starter {
             Ok(generation) => {
                 // It takes the place of one that was due to be started again.
                 self.workers.cancel_respawn();
-                upgrade.step = Step::AwaitReady { of: generation, until: Instant::now() + *ready_within };
+                upgrade.step = Step::Ready { of: generation, until: Instant::now() + *ready_within };
             }
             Err(error) => {
                 let message = format!("{} cannot be started: {error}", binary.display());

@@ -1,32 +1,21 @@
 //! A starter that takes the place of another one.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mesh_l7proxy_wire::{ListenSpec, RefusalKind};
+use mesh_l7proxy_wire::RefusalKind;
 use rustix::process::Signal;
 
 use crate::backend::Backend;
 use crate::config::{ControlPlane, free_address, site};
 use crate::harness::{L7PROXY, Proxy, is_alive, poll};
-use crate::upgrade::ask_on;
+use crate::lifecycle::spec;
+use crate::upgrade::while_asked;
 
 const NAMED: &[&str] = &["--take-over", "--instance"];
 
 fn named(name: &str) -> Vec<&str> {
     NAMED.iter().copied().chain([name]).collect()
-}
-
-fn spec(name: &str) -> ListenSpec {
-    ListenSpec {
-        name: name.to_owned(),
-        address: "127.0.0.1:0".parse().unwrap(),
-        transparent: false,
-        sockets: 2,
-        backlog: 16,
-    }
 }
 
 /// The exit code of `l7proxy status` for a name.
@@ -44,14 +33,7 @@ fn starters_that_take_over_from_each_other_lose_no_request() {
     let (backend, listen) = (Backend::start("steady"), free_address());
     control_plane.publish(&site("web", listen, backend.address));
 
-    let stop = AtomicBool::new(false);
-    let answers: Vec<Result<usize, String>> = std::thread::scope(|scope| {
-        let clients: Vec<_> = [false, true, false, true]
-            .map(|reuse| {
-                let stop = &stop;
-                scope.spawn(move || ask_on(listen, reuse, stop))
-            })
-            .into();
+    let answers = while_asked(listen, || {
         for time in 1..=TIMES {
             let name = time.to_string();
             let (mut old, old_name) = (proxy.succeed(&named(&name)), (time - 1).to_string());
@@ -63,8 +45,6 @@ fn starters_that_take_over_from_each_other_lose_no_request() {
             let ended = poll(|| old.try_wait().unwrap()).expect("it ends");
             assert!(ended.success(), "{ended}\n{}", proxy.log());
         }
-        stop.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     for answer in &answers {
         assert!(answer.as_ref().is_ok_and(|count| *count > TIMES), "{answers:?}\n{}", proxy.log());

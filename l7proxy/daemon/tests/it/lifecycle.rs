@@ -7,7 +7,8 @@ use rustix::process::Signal;
 
 use crate::harness::{Proxy, command, is_alive, kill, poll};
 
-fn spec(name: &str) -> ListenSpec {
+/// A listener on any port, with a socket for each of two threads.
+pub(crate) fn spec(name: &str) -> ListenSpec {
     ListenSpec {
         name: name.to_owned(),
         address: "127.0.0.1:0".parse().unwrap(),

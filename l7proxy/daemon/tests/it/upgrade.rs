@@ -85,6 +85,19 @@ pub(crate) fn ask_on(address: SocketAddr, reuse: bool, stop: &AtomicBool) -> Res
     Ok(answers)
 }
 
+/// What four clients say, of fresh and of reused connections, that asked all the time while something happened.
+pub(crate) fn while_asked(address: SocketAddr, happens: impl FnOnce()) -> Vec<Result<usize, String>> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        let clients =
+            [false, true, false, true].map(|reuse| scope.spawn(move || ask_on(address, reuse, stop)));
+        happens();
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    })
+}
+
 #[test]
 fn upgrades_lose_no_request() {
     const UPGRADES: usize = 5;
@@ -93,23 +106,12 @@ fn upgrades_lose_no_request() {
     let (backend, listen) = (Backend::start("steady"), free_address());
     control_plane.publish(&site("web", listen, backend.address));
 
-    let stop = AtomicBool::new(false);
-    let answers: Vec<Result<usize, String>> = std::thread::scope(|scope| {
-        let clients: Vec<_> = [false, true, false, true]
-            .map(|reuse| {
-                scope.spawn({
-                    let stop = &stop;
-                    move || ask_on(listen, reuse, stop)
-                })
-            })
-            .into();
+    let answers = while_asked(listen, || {
         for _ in 0..UPGRADES {
             proxy.client().upgrade(Path::new(L7PROXY), Duration::from_secs(20)).unwrap();
             let one = poll(|| (proxy.status().workers.len() == 1).then_some(()));
             assert!(one.is_some(), "the old worker stays\n{}", proxy.log());
         }
-        stop.store(true, Ordering::Relaxed);
-        clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
     for answer in &answers {
         assert!(answer.as_ref().is_ok_and(|count| *count > UPGRADES), "{answers:?}\n{}", proxy.log());
