@@ -157,15 +157,18 @@ fn wanted(request: &Request) -> Result<PodRequest, Failure> {
     Ok(PodRequest { attachment: request.attachment(), netns: netns.clone(), pod, host_ports })
 }
 
-/// One entry of `runtimeConfig.portMappings`, as the runtime writes it (CNI conventions, "portMappings").
+/// One entry of `runtimeConfig.portMappings`, as the runtime writes it (CNI conventions, "portMappings"). containerd
+/// begins the names with capitals, which readers in Go do not see.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Mapping {
+    #[serde(alias = "HostPort")]
     host_port: u16,
+    #[serde(alias = "ContainerPort")]
     container_port: u16,
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     protocol: String,
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     host_ip: String,
 }
 
@@ -297,6 +300,9 @@ mod tests {
         let shown: Vec<_> =
             read.iter().map(|port| (port.host_ip, port.host_port, port.container_port)).collect();
         assert_eq!(shown, [(None, 8080, 80), (Some([127, 0, 0, 1].into()), 53, 5353)]);
+        let containerd =
+            json!([{"HostPort": 53, "ContainerPort": 5353, "Protocol": "udp", "HostIP": "127.0.0.1"}]);
+        assert_eq!(of(containerd).expect("a port"), read[1..]);
         assert_eq!(host_ports(&json!({})).expect("none"), []);
         assert_eq!(of(Value::Null).expect("none"), []);
         let wrong = [
