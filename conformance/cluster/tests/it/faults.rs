@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use mesh_conformance_cluster::cluster::Cluster;
 use mesh_conformance_cluster::spec::{Cni, IpFamily, Spec};
 use mesh_testkit::http::post_unix;
@@ -36,9 +37,14 @@ impl<'a> World<'a> {
         Self { own, cluster, pods, mesh, served: Served::new(cluster, pods, logs) }
     }
 
-    /// The API server dies.
+    /// The API server dies; whoever starts it again finds it gone.
     fn kill_api_server(&self) {
         crash::kill(process(self.cluster, "kube-apiserver").expect("it runs"));
+        wait::until("the API server ends", SOON, || {
+            ensure!(process(self.cluster, "kube-apiserver").is_none(), "it still runs");
+            Ok(())
+        })
+        .expect("it was killed");
     }
 }
 
