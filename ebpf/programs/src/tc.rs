@@ -14,8 +14,8 @@ use aya_ebpf::programs::TcContext;
 use mesh_ebpf_abi::{Counter, DropReason, Family};
 use mesh_ebpf_logic::transport::protocol;
 use mesh_ebpf_logic::{
-    DatapathMaps, Departure, FourTuple, LinkLayer, NotTcp, Origin, PacketBytes, Redirect, TcpPacket, direct_flow,
-    holds_ends, new_connection, origin, parse_destination, parse_tcp, takes_packets,
+    DatapathMaps, Departure, FourTuple, LinkLayer, NotTcp, Origin, PacketBytes, Redirect, TcpPacket,
+    direct_flow, holds_ends, new_connection, origin, parse_destination, parse_tcp, takes_packets,
 };
 
 use crate::constants::{pod_lb, proxy_mark, proxy_mark_mask};

@@ -221,7 +221,16 @@ async fn http2_stream_that_nobody_reads_is_ended_and_the_last_one_closes_the_con
     loop {
         lines += 1;
         assert!(begun.elapsed() < PATIENCE, "the endpoint is not let go");
-        let reply = crate::harness::Reply::of(client.send_request(request("/other")).await.unwrap()).await;
+        let reply = match client.send_request(request("/other")).await {
+            Ok(reply) => crate::harness::Reply::of(reply).await,
+            // The stream that nobody reads was alone when its time had come.
+            Err(_) if lines > 2 => {
+                lines -= 1;
+                let closed = tokio::time::timeout(PATIENCE, &mut closes).await;
+                break assert!(closed.expect("the endpoint is let go").unwrap());
+            }
+            Err(error) => panic!("another stream is not served: {error}"),
+        };
         assert_eq!(reply.unwrap().text(), "hello");
         match tokio::time::timeout(Duration::from_millis(20), &mut closes).await {
             Ok(closed) => break assert!(closed.unwrap()),
